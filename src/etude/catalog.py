@@ -1,0 +1,132 @@
+"""The names a recipe may use, and the settings classes they mean.
+
+A catalog is one dict: `TUNINGS = Catalog("tuning", {"full": Full, "lora": Lora})`. A recipe field is
+declared `Annotated[Tuning, TUNINGS]` and then accepts `lora`, `{type: lora, r: 8}`, an instance, or
+`their_package.module:TheirClass` for a thing from another package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from etude.failures import nearest
+
+NOTES: list[str] = []
+"""Notes for the user (today's name of an old spelling), in the order met; the command line prints them."""
+
+
+def note(text: str) -> None:
+    """Keep a note for the user, once."""
+    if text not in NOTES:
+        NOTES.append(text)
+
+
+class Settings(BaseModel):
+    """A frozen section of a recipe that refuses keys it does not know.
+
+    `spellings` maps names that tutorials and other tools use to today's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    spellings: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def know_the_keys(cls, given: Any) -> Any:
+        """Rename old spellings, and refuse an unknown key with the nearest known one."""
+        if not isinstance(given, Mapping):
+            return given
+        known = dict(given)
+        for old, new in cls.spellings.items():
+            if old in known and old not in cls.model_fields:
+                if new in known:
+                    raise PydanticCustomError("twice", "{key!r} is an old spelling of {new!r}, and both are given", {"key": old, "new": new})
+                known[new] = known.pop(old)
+                note(f"{old!r} is called {new!r} here")
+        fields = {f.alias or name for name, f in cls.model_fields.items()} | set(cls.model_fields)
+        for key in known:
+            if key not in fields:
+                raise PydanticCustomError(
+                    "unknown_key", "unknown key {key!r}{hint}", {"key": str(key), "hint": nearest(str(key), cls.model_fields)}
+                )
+        return known
+
+
+class Catalog(Mapping[str, type[Any]]):
+    """Names -> classes of one kind; also the pydantic annotation of a field that takes one."""
+
+    def __init__(self, kind: str, entries: Mapping[str, type[Any]]) -> None:
+        self.kind = kind
+        self.entries = dict(entries)
+
+    def __getitem__(self, name: str) -> type[Any]:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def name_of(self, thing: object) -> str:
+        """The name a recipe would use for this instance."""
+        for name, kind in self.entries.items():
+            if type(thing) is kind:
+                return name
+        return f"{type(thing).__module__}:{type(thing).__qualname__}"
+
+    def find(self, name: str) -> type[Any]:
+        """The class of a name or of `module:Class`; raises a placed error with the nearest name."""
+        if name in self.entries:
+            return self.entries[name]
+        if ":" in name:
+            module, _, qualified = name.partition(":")
+            try:
+                return getattr(importlib.import_module(module), qualified)  # type: ignore[no-any-return]
+            except (ImportError, AttributeError) as error:
+                raise PydanticCustomError("no_plugin", "cannot load {name!r}: {why}", {"name": name, "why": str(error)}) from error
+        raise PydanticCustomError(
+            "unknown_name", "no {kind} named {name!r}{hint}", {"kind": self.kind, "name": name, "hint": nearest(name, self.entries)}
+        )
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def build(given: Any, validate: Callable[[Any, type[Any]], Any]) -> Any:
+            if isinstance(given, str):
+                given = {"type": given}
+            if isinstance(given, Mapping):
+                if not isinstance(given.get("type"), str):
+                    raise PydanticCustomError(
+                        "no_type", "{kind} needs a 'type'{hint}", {"kind": self.kind, "hint": nearest("", self.entries)}
+                    )
+                return validate({k: v for k, v in given.items() if k != "type"}, self.find(given["type"]))
+            self.find(self.name_of(given))
+            return given
+
+        def validate(fields: Any, kind: type[Any]) -> Any:
+            return kind.__pydantic_validator__.validate_python(fields)
+
+        def dump(thing: Any) -> dict[str, Any]:
+            return {"type": self.name_of(thing), **thing.model_dump(mode="json")}
+
+        return core_schema.no_info_plain_validator_function(
+            lambda given: build(given, validate),
+            serialization=core_schema.plain_serializer_function_ser_schema(dump),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        choices: list[dict[str, Any]] = [{"enum": list(self.entries)}]
+        for name, kind in self.entries.items():
+            part = kind.model_json_schema()
+            part["properties"] = {"type": {"const": name}, **part.get("properties", {})}
+            part["required"] = ["type", *part.get("required", [])]
+            choices.append(part)
+        return {"anyOf": choices}

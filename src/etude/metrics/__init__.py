@@ -1,0 +1,53 @@
+"""What a metric is: statistics an example, then one number from their sum.
+
+So intervals and paired tests work for corpus metrics (BLEU, chrF, macro F1) without touching the
+texts again, and per-item statistics are always kept. After sacrebleu's design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from etude.catalog import Catalog
+from etude.metrics.classification import Accuracy, F1
+from etude.metrics.exact import ExactMatch
+from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
+from etude.records import Prediction
+
+
+class Metric(Protocol):
+    """A measure of predictions against references; a frozen settings class."""
+
+    scale: float
+    """1 for numbers on 0-1, 100 for BLEU and chrF."""
+
+    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
+        """float64, shape (predictions, k): one row an example; an empty output counts as wrong."""
+        ...
+
+    def score(self, totals: np.ndarray) -> float:
+        """The number of the summed statistics, shape (k,)."""
+        ...
+
+    def signature(self) -> str:
+        """How the number was made: `name|key:value|...`."""
+        ...
+
+
+METRICS = Catalog(
+    "metric",
+    {
+        "accuracy": Accuracy,
+        "f1": F1,
+        "exact_match": ExactMatch,
+        "rouge1": Rouge1,
+        "rouge2": Rouge2,
+        "rougeL": RougeL,
+        "rougeLsum": RougeLsum,
+        "bleu": Bleu,
+        "chrf": Chrf,
+    },
+)

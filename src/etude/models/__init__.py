@@ -1,0 +1,75 @@
+"""Models as etude sees them: an LLM answers conversations, Scores says how likely given answers are.
+
+Teacher, judge and student under test are all the same two protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from etude.catalog import Settings
+from etude.records import Conversation
+
+
+class Sampling(Settings):
+    """How answers are drawn; the names and meanings are those of transformers' generate."""
+
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
+    """Most tokens of one answer, its end of turn included."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy (or beam search, with `num_beams`); above 0 answers are sampled."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the smallest set of tokens whose probabilities reach this sum."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Sample from the k most likely tokens; 0 is all of them."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divides (or multiplies, below zero) the logits of tokens already in prompt or answer (Keskar et al. 2019)."""
+    num_beams: Annotated[int, Field(ge=1)] = 1
+    """Beams of a beam search; 1 is none."""
+    early_stopping: bool = False
+    """End a beam search as soon as there are `num_beams` finished answers."""
+    n: Annotated[int, Field(ge=1)] = 1
+    """Answers drawn for each conversation."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer; they are not part of it."""
+    seed: int = 0
+    """Seed of sampling: one stream a conversation, so that batching never changes an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. `finish`: "stop" (end of turn or stop text) or "length". `near_ties`: greedy
+    steps whose best two logits were closer than 1e-4, where another batch might choose the other."""
+
+    text: str
+    finish: str
+    tokens: int
+    near_ties: int = 0
+
+
+Progress = Callable[[int], None]
+"""Told the number of items just finished."""
+
+
+class LLM(Protocol):
+    """Answers conversations."""
+
+    def complete(
+        self, conversations: Sequence[Conversation], sampling: Sampling, progress: Progress | None = None
+    ) -> list[tuple[Answer, ...]]:
+        """`sampling.n` answers for each conversation's question, in the order given."""
+        ...
+
+
+class Scores(Protocol):
+    """Knows how likely given answers are."""
+
+    def logprobs(self, conversations: Sequence[Conversation], progress: Progress | None = None) -> list[np.ndarray]:
+        """For each conversation, the natural log-probability of each trained token (the answers and
+        their ends of turn), float32, shape (trained tokens,)."""
+        ...
