@@ -77,9 +77,14 @@ class NoSpace(Failure):
 
 
 class Stopped(Failure):
-    """Stopped on purpose before the end; the same command resumes."""
+    """Stopped before the end; the same command resumes. `signal` is the number of the signal that
+    asked for it (exit code 128 + signal), 0 for a budget that ran out (75)."""
 
     exit_code = 75
+
+    def __init__(self, message: str, signal: int = 0) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal if signal else 75
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

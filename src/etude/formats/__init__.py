@@ -30,7 +30,7 @@ class ChatFormat(Protocol):
         ...
 
     def prompt(self, conversation: Conversation) -> tuple[Segment, ...]:
-        """The conversation's question and the markup that opens the answer; nothing is trained."""
+        """The conversation's question (a final answer is left out) and the markup that opens the answer; nothing is trained."""
         ...
 
     def stops(self) -> tuple[str, ...]:
@@ -55,37 +55,57 @@ def text(segments: Sequence[Segment]) -> str:
 
 
 def renderings(form: ChatFormat, conversation: Conversation) -> list[tuple[Segment, ...]]:
-    """The conversation as one rendering where every trained turn follows exactly its prompt, else
-    (a format that rewrites earlier turns) one rendering a trained turn, each checked the same way.
+    """The conversation as one rendering where every answer follows exactly its prompt and is written as
+    it would be if it were the last, else (a format that rewrites earlier turns, as Qwen3's drops their
+    reasoning) one rendering an answer, each checked the same way.
 
-    Raises DataError when even a single turn does not follow its prompt.
+    Raises DataError when even a single answer does not follow its prompt.
     """
     turns = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
     whole = form.render(conversation)
-    if follows(form, conversation, whole, turns):
+    if follows(form, conversation, whole, turns) and not rewrites(form, conversation, whole, turns):
         return [whole]
     single = []
     for turn in turns:
         part = replace(conversation, messages=conversation.messages[: turn + 1])
         rendered = only_last_trained(form.render(part))
         if not follows(form, part, rendered, [turn]):
-            raise DataError(f"{conversation.origin or conversation.id}: turn {turn + 1} as trained does not begin with its prompt as asked")
+            raise DataError(
+                f"{conversation.origin or conversation.id}: message {turn + 1} as trained does not begin with its prompt as asked"
+            )
         single.append(rendered)
     return single
 
 
 def follows(form: ChatFormat, conversation: Conversation, rendered: Sequence[Segment], turns: Sequence[int]) -> bool:
-    """Whether each trained stretch of `rendered` is preceded by exactly the prompt of its turn."""
-    starts = []
-    before = ""
-    trained = False
+    """Whether `rendered` trains exactly the answers at `turns`, each preceded by exactly its prompt."""
+    starts = [before for before, _ in stretches(rendered)]
+    # A prompt is asked with its own answer still there, which prompt() leaves out.
+    return starts == [text(form.prompt(replace(conversation, messages=conversation.messages[: turn + 1]))) for turn in turns]
+
+
+def rewrites(form: ChatFormat, conversation: Conversation, rendered: Sequence[Segment], turns: Sequence[int]) -> bool:
+    """Whether an earlier answer is written otherwise than when it ends the conversation."""
+    written = [answer for _, answer in stretches(rendered)]
+    for turn, answer in zip(turns, written, strict=True):
+        if turn < len(conversation.messages) - 1:
+            alone = stretches(form.render(replace(conversation, messages=conversation.messages[: turn + 1])))
+            if not alone or alone[-1][1] != answer:
+                return True
+    return False
+
+
+def stretches(rendered: Sequence[Segment]) -> list[tuple[str, str]]:
+    """For each trained stretch, the text before it and its own."""
+    found: list[tuple[str, str]] = []
+    before, trained = "", False
     for segment in rendered:
-        if segment.trained and not trained:
-            starts.append(before)
+        if segment.trained:
+            start, own = found.pop() if trained else (before, "")
+            found.append((start, own + segment.text))
         trained = segment.trained
         before += segment.text
-    prompts = [text(form.prompt(replace(conversation, messages=conversation.messages[:turn]))) for turn in turns]
-    return starts == prompts
+    return found
 
 
 def only_last_trained(segments: Sequence[Segment]) -> tuple[Segment, ...]:

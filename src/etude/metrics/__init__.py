@@ -7,12 +7,12 @@ texts again, and per-item statistics are always kept. After sacrebleu's design.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from etude.catalog import Catalog
-from etude.metrics.classification import Accuracy, F1
+from etude.metrics.classification import F1, Accuracy
 from etude.metrics.exact import ExactMatch
 from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
 from etude.records import Prediction
@@ -21,19 +21,26 @@ from etude.records import Prediction
 class Metric(Protocol):
     """A measure of predictions against references; a frozen settings class."""
 
-    scale: float
+    scale: ClassVar[float]
     """1 for numbers on 0-1, 100 for BLEU and chrF."""
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, k): one row an example; an empty output counts as wrong."""
+        """float64, shape (predictions, k): one row an example; an empty output counts as wrong.
+
+        Several outputs of one example are averaged. Rows (value, 1) mean: the score is the mean of the
+        values, and comparisons test it as such. All rows of a task at once: the columns may depend
+        on the references (F1's labels), never on the outputs. Raises DataError for a row without
+        a usable reference.
+        """
         ...
 
     def score(self, totals: np.ndarray) -> float:
         """The number of the summed statistics, shape (k,)."""
         ...
 
-    def signature(self) -> str:
-        """How the number was made: `name|key:value|...`."""
+    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
+        """How the number was made: `name|key:value|...`; with the predictions it also says what
+        only they tell (number of references, labels)."""
         ...
 
 

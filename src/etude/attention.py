@@ -1,0 +1,154 @@
+"""Document attention for packs: each document attends to the shared prefix and to itself only.
+
+It is an attention function of transformers' own interface, so any model whose layers go through
+that interface can use it; the bounds travel as an argument of the forward call, never as a global.
+Whether a model honours them is not believed but measured (`honours_documents`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etude.packing import Pack
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+NAME = "etude_documents"
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Lengths of the parts of one pack: the prefix (0 for none), then each document's own tokens."""
+
+    prefix: int
+    lengths: tuple[int, ...]
+    masks: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, length: int, device: torch.device) -> torch.Tensor:
+        """Bool (length, prefix + length): all of the prefix, and one's own tokens up to oneself."""
+        import torch
+
+        if length not in self.masks:
+            self.masks[length] = torch.ones(length, self.prefix + length, dtype=torch.bool, device=device).tril(self.prefix)
+        return self.masks[length]
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    documents: Documents | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each document. query (1, heads, tokens, d), key and value (1, kv heads, tokens, d);
+    returns (1, tokens, heads, d). Raises ValueError for features it does not honour."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    if documents is None:
+        raise ValueError("document attention was called without documents")
+    for feature in ("softcap", "s_aux", "position_bias"):
+        if kwargs.get(feature) is not None:
+            raise ValueError(f"document attention does not honour {feature}")
+    window = kwargs.get("sliding_window")
+    if window is not None and documents.prefix + max(documents.lengths, default=0) > window:
+        raise ValueError(f"a document is longer than the sliding window of {window} tokens")
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    # split, not slices: the gradient of a split is one concatenation, that of n slices n zero-filled sums
+    parts = ([documents.prefix] if documents.prefix else []) + list(documents.lengths)
+    queries, keys, values = query.split(parts, 2), key.split(parts, 2), value.split(parts, 2)
+    outputs = []
+    for index, length in enumerate(parts):
+        if length == 0:
+            continue
+        if documents.prefix and index > 0:
+            outputs.append(
+                scaled_dot_product_attention(
+                    queries[index],
+                    torch.cat([keys[0], keys[index]], 2),
+                    torch.cat([values[0], values[index]], 2),
+                    attn_mask=documents.mask(length, query.device),
+                    dropout_p=dropout,
+                    scale=scaling,
+                )
+            )
+        else:
+            outputs.append(
+                scaled_dot_product_attention(queries[index], keys[index], values[index], dropout_p=dropout, is_causal=True, scale=scaling)
+            )
+    return torch.cat(outputs, 2).transpose(1, 2), None
+
+
+@contextlib.contextmanager
+def enable(model: PreTrainedModel) -> Iterator[None]:
+    """Switch a model to document attention inside the block."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+    config = model.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def target_logits(model: PreTrainedModel, pack: Pack) -> torch.Tensor:
+    """Logits (targets, vocabulary) at `pack.sources`. A pack of one document without a prefix needs
+    no document attention; any other must be called inside `enable(model)`."""
+    import torch
+
+    device = next(model.parameters()).device
+    sources = torch.from_numpy(pack.sources).to(device)
+    ids = torch.from_numpy(pack.ids).to(device)[None]
+    positions = torch.from_numpy(pack.positions).to(device)[None]
+    given: dict[str, Any] = {}
+    if model.config._attn_implementation == NAME:
+        given["documents"] = Documents(pack.prefix, tuple(end - start for start, end in pack.bounds))
+    if takes_logits_to_keep(model):
+        given["logits_to_keep"] = sources
+        return model(input_ids=ids, position_ids=positions, use_cache=False, **given).logits[0]  # type: ignore[no-any-return]
+    return model(input_ids=ids, position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
+
+
+def takes_logits_to_keep(model: PreTrainedModel) -> bool:
+    """Whether the model can compute the logits of chosen positions only."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+
+def honours_documents(model: PreTrainedModel, together: Pack, alone: list[Pack]) -> str:
+    """"" when a pack gives the logits of its rows one by one, else why it does not.
+
+    `alone` holds one pack for each of `together`'s documents, in the order of its targets. The bound
+    of 1e-3 of the logits' spread is far above float32 rounding and far below a row seeing another.
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            single = torch.cat([target_logits(model, one) for one in alone]).float()
+            try:
+                with enable(model):
+                    packed = target_logits(model, together).float()
+            except (ValueError, TypeError, RuntimeError) as error:
+                return str(error)
+    finally:
+        model.train(training)
+    gap = float((packed - single).abs().max() / single.std())
+    return "" if gap < 1e-3 else f"packed rows differ from single rows by {gap:.1e} of the logits' spread"

@@ -1,0 +1,121 @@
+"""Checkpoints that are whole or not there.
+
+`checkpoints/step-000120/` holds `weights.safetensors` (the weights that learn), `state.pt` (optimizer
+and random state, loaded with `weights_only`), `progress.json`, and `COMPLETE.json`, written last, with
+the size and SHA-256 of each. A folder that does not match it is moved to `quarantine/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etude import journal
+from etude.catalog import note
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+MARKER = "COMPLETE.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint: its folder, its optimizer step, and what training noted then."""
+
+    folder: Path
+    step: int
+    progress: dict[str, Any]
+
+
+def learning(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights that learn, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save(folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> Checkpoint:
+    """Write the checkpoint of `step` under `folder`; raises NoSpace with nothing half-made left behind."""
+    import torch
+    from safetensors.torch import save_file
+
+    target = folder / f"step-{step:06d}"
+    with journal.staged(target) as stage:
+        save_file({name: p.detach().contiguous() for name, p in learning(model).items()}, str(stage / "weights.safetensors"))
+        torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, stage / "state.pt")
+        journal.write_json(stage / "progress.json", progress)
+        seal(stage, step)
+    return Checkpoint(target, step, progress)
+
+
+def seal(stage: Path, step: int) -> None:
+    """Write the marker over everything in `stage`."""
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": journal.file_digest(p)} for p in sorted(stage.iterdir())}
+    journal.write_json(stage / MARKER, {"schema": 1, "step": step, "files": files})
+
+
+def torn(folder: Path) -> str:
+    """Why a checkpoint folder is not whole, or "" when it is."""
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+        files = marker["files"].items()
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return f"{MARKER} is missing or unreadable ({error})"
+    for name, facts in files:
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != facts["bytes"]:
+            return f"{name} is missing or cut short"
+        if journal.file_digest(path) != facts["sha256"]:
+            return f"{name} has changed since it was written"
+    return ""
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; torn ones met on the way are moved to `quarantine/` and noted."""
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        why = torn(path)
+        if not why:
+            return read(path)
+        quarantine = folder / "quarantine"
+        quarantine.mkdir(exist_ok=True)
+        shutil.rmtree(quarantine / path.name, ignore_errors=True)
+        path.rename(quarantine / path.name)
+        note(f"checkpoint {path} is torn ({why}); it was moved to {quarantine} and the one before it is used")
+    return None
+
+
+def read(path: Path) -> Checkpoint:
+    """A checkpoint known to be whole."""
+    step = json.loads((path / MARKER).read_text())["step"]
+    return Checkpoint(path, step, json.loads((path / "progress.json").read_text()))
+
+
+def restore_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Put the checkpoint's weights into the model."""
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(str(checkpoint.folder / "weights.safetensors"))
+    with torch.no_grad():
+        for name, parameter in learning(model).items():
+            parameter.copy_(saved[name])
+
+
+def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, optimizer and random state back as they were."""
+    import torch
+
+    restore_weights(checkpoint, model)
+    state = torch.load(checkpoint.folder / "state.pt", weights_only=True)
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+
+
+def prune(folder: Path, keep: set[int]) -> None:
+    """Remove the checkpoints of all steps but these."""
+    for path in folder.glob("step-*"):
+        if int(path.name.removeprefix("step-")) not in keep:
+            shutil.rmtree(path)

@@ -1,0 +1,230 @@
+"""The command line: one function a verb; each parses, calls, prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="etude",
+    help="Instruction-tune a language model and know, with evidence, whether it worked.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe (YAML or JSON).", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides: dotted.key=value ...", show_default=False)]
+Root = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.", envvar="ETUDE_RUNS")]
+RunPath = Annotated[Path, typer.Argument(help="A run folder, or its name below --runs.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), quiet: bool = False, json: AsJson = False) -> None:
+    """Do everything: data, start scores, tuning, tuned scores, report. Again = resume."""
+    from etude import recipe as recipes
+    from etude.screen import watcher
+
+    chosen = recipes.load(recipe, overrides or ())
+    print_notes()
+    from etude import pipeline
+    from etude.reporting import sentence
+    from etude.reporting.findings import results
+
+    folder = root / chosen.name
+    watch = watcher(quiet)
+    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch)
+    print_notes()
+    if json:
+        print_json(results(findings))
+        return
+    from etude.closing import summary
+
+    print(summary(findings, folder, sentence(findings)))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the experiment; NAME.yaml is written here.")],
+    origin: Annotated[str, typer.Option("--from", help="Shipped recipe to start from.")] = "quickstart",
+) -> None:
+    """Write a commented recipe to start from."""
+    from etude.shipped import start
+
+    for path in start(name, origin, Path.cwd()):
+        print(path)
+    print(f"next: etude preview {name}.yaml, then etude run {name}.yaml", file=sys.stderr)
+
+
+@app.command()
+def preview(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option("-n", help="Rows shown.")] = 3,
+    json: AsJson = False,
+) -> None:
+    """Show what the model will see: text, tokens, which are trained. Exit 4 on a broken mask."""
+    from etude import previewing
+    from etude import recipe as recipes
+    from etude.failures import CheckFailed
+    from etude.pipeline import shown
+
+    found = shown(recipes.load(recipe, overrides or ()), rows)
+    print_notes()
+    if json:
+        print_json(previewing.as_json(found))
+    else:
+        print(previewing.as_text(found, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    if found.failures:
+        raise CheckFailed("; ".join(found.failures))
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), json: AsJson = False) -> None:
+    """Say what a run would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
+    from etude import planning
+    from etude import recipe as recipes
+
+    chosen = recipes.load(recipe, overrides or ())
+    found = planning.plan(chosen, root / chosen.name)
+    print_notes()
+    print_json(found) if json else print(planning.as_text(found))
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Examine this machine: versions, threads, memory, disk, precision, key presence (never a value)."""
+    from etude import doctor as examination
+
+    found = examination.examine()
+    print_json(found) if json else print(examination.as_text(found))
+
+
+@app.command("ls")
+def list_runs(root: Root = Path("runs"), json: AsJson = False) -> None:
+    """List the runs."""
+    from etude import runs
+
+    states = [runs.states(folder) for folder in runs.all_runs(root)]
+    if json:
+        print_json(states)
+        return
+    if not states:
+        print(f"no runs in {root}; `etude run RECIPE` makes one", file=sys.stderr)
+    for state in states:
+        print(f"{state['name']:30} {state['model']:28} {'finished' if state['finished'] else 'done: ' + ', '.join(state['stages'])}")
+
+
+@app.command()
+def show(
+    folder: RunPath,
+    row: Annotated[str | None, typer.Option(help="Id (or its first digits) of one row to follow.")] = None,
+    root: Root = Path("runs"),
+    json: AsJson = False,
+) -> None:
+    """Show a run's results, or one row's way through it."""
+    from etude import showing
+
+    found = showing.follow(at(folder, root), row) if row else showing.overview(at(folder, root))
+    print_json(found) if json else print(showing.as_text(found))
+
+
+@app.command()
+def report(folder: RunPath, root: Root = Path("runs"), json: AsJson = False) -> None:
+    """Write report.html, report.md and results.json of a run again."""
+    from etude import pipeline
+    from etude.reporting.findings import results
+
+    place = at(folder, root)
+    findings = pipeline.report(place)
+    print_json(results(findings)) if json else print("\n".join(str(place / n) for n in ("report.html", "report.md", "results.json")))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from etude.recipe import schema as recipe_schema
+
+    print_json(recipe_schema())
+
+
+def version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from importlib.metadata import version as installed
+
+        print(f"etude {installed('etude')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Instruction-tune a language model and know, with evidence, whether it worked."""
+
+
+def at(folder: Path, root: Path) -> Path:
+    """A run folder given as a path, or by its name below the root."""
+    return folder if folder.exists() or folder.parent != Path() else root / folder
+
+
+def print_json(value: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_notes() -> None:
+    """Print what the recipe's reading noted, once each, on standard error."""
+    from etude.catalog import NOTES
+    from etude.screen import printable
+
+    for text in NOTES:
+        print(f"note: {printable(text)}", file=sys.stderr)
+    NOTES.clear()
+
+
+def end(code: int, text: str) -> NoReturn:
+    """Print why the command ends and end it."""
+    from etude.screen import printable
+
+    print_notes()
+    print(f"etude: {printable(text)}", file=sys.stderr)
+    sys.stderr.flush()
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """The `etude` command: every failure ends with one message and its exit code."""
+    from etude.failures import Failure, NoSpace
+
+    def terminate(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        app()
+    except Failure as failure:
+        end(failure.exit_code, str(failure))
+    except KeyboardInterrupt:
+        end(130, "interrupted; what was finished is kept, and the same command goes on from there")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            end(NoSpace.exit_code, f"{error}; make room and run again")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Segments -> token ids and labels, for decoder-only models.
+
+The rules that keep the mask honest:
+
+- Adjacent plain segments with the same trained flag are one text; the border of a trained stretch is
+  always a border of tokens, so the prompt is tokenised exactly as it will be when asked, and the answer is
+  appended to it.
+- A special segment is one added token, by id. Plain text goes through a copy of the tokenizer in which added
+  tokens do not exist and nothing is added at either end, so `<|im_end|>` in data stays text and there is no
+  BOS beyond what the format writes.
+- Truncation takes tokens out of the middle of the prompt, or drops or refuses the row; it never takes an
+  answer or its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from etude.failures import DataError, RecipeError, nearest
+from etude.formats import ChatFormat, renderings
+from etude.records import IGNORED, Conversation, Encoded, Fate, Segment
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+Truncation = Literal["cut_middle", "drop", "refuse"]
+
+EDGE = 8
+"""Tokens kept at each end of a prompt stretch that is cut: room for `user\\n`, `\\n\\n### Response:` and the like."""
+
+
+class Piece(NamedTuple):
+    """A run of tokens that is trained as a whole or not at all, and is one added token or plain text."""
+
+    ids: list[int]
+    trained: bool
+    special: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """A tokenizer made safe. `added`: text -> id of the added tokens that only markup may become; `first`,
+    `later` and `joined` tokenise plain text at the start, after an added token, and after other plain text."""
+
+    tokenizer: PreTrainedTokenizerFast
+    added: Mapping[str, int]
+    first: Tokenizer
+    later: Tokenizer
+    joined: Tokenizer
+
+    @staticmethod
+    def of(tokenizer: PreTrainedTokenizerFast) -> Encoder:
+        """An encoder for a fast tokenizer. Raises RecipeError for a slow one, and for one that cannot be kept
+        from reading an added token's text as that token."""
+        if not getattr(tokenizer, "is_fast", False):
+            raise RecipeError(
+                f"the tokenizer ({type(tokenizer).__name__}) is a slow one, which cannot keep special tokens out of data; "
+                "the model folder needs a tokenizer.json (save_pretrained of a fast tokenizer writes one)"
+            )
+        added = {t.content: int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.content.strip()}
+        first = plain(json.loads(tokenizer.backend_tokenizer.to_str()), added)
+        later = unprefixed(first, after_plain=False)
+        encoder = Encoder(tokenizer, added, *(build(b) for b in (first, later, unprefixed(later, after_plain=True))))
+        for text in added:
+            if set(encoder.ids([Segment(text)])) & (set(added.values()) - {tokenizer.unk_token_id}):
+                raise RecipeError(f"the tokenizer reads the text {text!r} as a special token even when told not to")
+        return encoder
+
+    def ids(self, segments: Sequence[Segment]) -> list[int]:
+        """The token ids of `segments`. Raises DataError as `pieces` does."""
+        return [i for piece in self.pieces(segments) for i in piece.ids]
+
+    def pieces(self, segments: Sequence[Segment]) -> list[Piece]:
+        """The tokens of `segments`, one piece for each added token and each joined plain text. Raises DataError
+        for a special segment that is no added token and for text that is no Unicode."""
+        pieces: list[Piece] = []
+        for segment in joined(segments):
+            if segment.special:
+                pieces.append(Piece([self._token(segment.text)], segment.trained, True))
+            elif segment.text:
+                tokenise = self.first if not pieces else self.later if pieces[-1].special else self.joined
+                try:
+                    ids = tokenise.encode(segment.text, add_special_tokens=False).ids
+                except TypeError as error:  # what tokenizers raises for text that UTF-8 cannot hold
+                    lone = next((c for c in segment.text if "\ud800" <= c <= "\udfff"), "")
+                    raise DataError(f"the text cannot be tokenised: it holds half a character ({lone!r}, a lone surrogate)") from error
+                pieces.append(Piece(ids, segment.trained, False))
+        return pieces
+
+    def _token(self, text: str) -> int:
+        # Markup may carry the white space that a token declared lstrip or rstrip swallows.
+        found = self.added.get(text, self.added.get(text.strip()))
+        if found is None:
+            raise DataError(f"the format writes {text!r} as a special token, but the tokenizer has none{nearest(text, self.added)}")
+        return found
+
+    def encode(
+        self,
+        id: str,
+        segments: Sequence[Segment],
+        most_tokens: int | None = None,
+        truncation: Truncation = "cut_middle",
+        where: str = "",
+    ) -> Encoded | Fate:
+        """The row `id` as ids and labels of at most `most_tokens` tokens (None: no limit), or why it is dropped.
+
+        A row that is too long is cut in the middle of its longest prompt stretches (`cut_middle`; `cut` counts
+        the tokens taken; dropped when the rest alone is too long), dropped (`drop`), or raises DataError naming
+        `where` (`refuse`). A row without a trained token is dropped. Nothing of an answer is ever cut.
+        """
+        try:
+            return fit(id, self.pieces(segments), most_tokens, truncation)
+        except DataError as error:
+            raise DataError(f"{where or id}: {error}") from error
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer's ids, without special tokens and with its white space as it is."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def examples(
+    encoder: Encoder,
+    form: ChatFormat,
+    conversation: Conversation,
+    most_tokens: int | None = None,
+    truncation: Truncation = "cut_middle",
+) -> list[Encoded | Fate]:
+    """A conversation as training examples, all with its id: one, or one an answer where the format rewrites
+    earlier turns. A conversation without an answer is one Fate. Raises DataError as `renderings` and `encode` do."""
+    rendered = renderings(form, conversation)
+    where = str(conversation.origin or conversation.id)
+    return [encoder.encode(conversation.id, segments, most_tokens, truncation, where) for segments in rendered] or [
+        Fate.drop(conversation.id, "no trained token")
+    ]
+
+
+def joined(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments with adjacent plain ones of the same trained flag made one, and empty ones left out."""
+    out: list[Segment] = []
+    for segment in segments:
+        last = out[-1] if out else None
+        if last and not last.special and not segment.special and last.trained == segment.trained:
+            out[-1] = Segment(last.text + segment.text, segment.trained)
+        elif segment.text:
+            out.append(segment)
+    return out
+
+
+def fit(id: str, pieces: Sequence[Piece], most_tokens: int | None, truncation: Truncation) -> Encoded | Fate:
+    """The pieces as one example of at most `most_tokens` tokens, or why the row is dropped (see `Encoder.encode`)."""
+    if not any(piece.trained and piece.ids for piece in pieces):
+        return Fate.drop(id, "no trained token")
+    length = sum(len(piece.ids) for piece in pieces)
+    over = max(length - most_tokens, 0) if most_tokens else 0
+    if over and truncation == "drop":
+        return Fate.drop(id, f"longer than {most_tokens} tokens")
+    if over and truncation == "refuse":
+        raise DataError(f"{length} tokens, more than the limit of {most_tokens}; raise the limit, or let truncation be cut_middle or drop")
+    shorter = shorten(pieces, over) if over else pieces
+    if shorter is None:
+        return Fate.drop(id, "answer longer than the limit")
+    ids = np.array([i for piece in shorter for i in piece.ids], dtype=np.int32)
+    trained = np.array([piece.trained for piece in shorter for _ in piece.ids], dtype=bool)
+    return Encoded(id, ids, np.where(trained, ids, np.int32(IGNORED)), over)
+
+
+def shorten(pieces: Sequence[Piece], over: int) -> list[Piece] | None:
+    """The pieces with `over` tokens less, or None where that would take more than the middle of prompts.
+
+    The longest untrained plain pieces are levelled down first; each keeps its two ends (at least EDGE
+    tokens each), because a prompt says what to do at its start or its end.
+    """
+    sizes = [len(p.ids) for p in pieces]
+    free = [i for i, p in enumerate(pieces) if not p.trained and not p.special and sizes[i] > 2 * EDGE]
+    if sum(sizes[i] - 2 * EDGE for i in free) < over:
+        return None
+    keep = sum(sizes[i] for i in free) - over
+    left = sorted(free, key=lambda i: sizes[i])
+    level: dict[int, int] = {}
+    for done, i in enumerate(left):  # from the shortest on: all of it, or an equal share of what remains
+        level[i] = min(sizes[i], keep // (len(left) - done))
+        keep -= level[i]
+    return [
+        Piece(p.ids[: (level[i] + 1) // 2] + p.ids[sizes[i] - level[i] // 2 :], p.trained, p.special)
+        if level.get(i, sizes[i]) < sizes[i]
+        else p
+        for i, p in enumerate(pieces)
+    ]
+
+
+def plain(backend: dict[str, Any], added: Mapping[str, int]) -> dict[str, Any]:
+    """A tokenizer.json without its added tokens, post-processor, truncation and padding.
+
+    Some vocabularies (SentencePiece's) hold the added tokens as ordinary entries too: there they keep their id
+    and get a name that no text spells. Added tokens of white space alone stay: they are vocabulary.
+    """
+    model = dict(backend["model"])
+    # A private-use prefix of a form that no normaliser produces; the id in it keeps names apart.
+    names = {text: f"\U0010fffd{i}\U0010fffd" for text, i in added.items()}
+    if isinstance(model.get("vocab"), dict):
+        model["vocab"] = {names.get(token, token): i for token, i in model["vocab"].items()}
+    elif model.get("vocab"):
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    if model.get("merges"):
+        pairs = [(merge, tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge)) for merge in model["merges"]]
+        model["merges"] = [merge for merge, (a, b) in pairs if a + b not in names and a not in names and b not in names]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    spaces = [token for token in backend.get("added_tokens") or [] if not token["content"].strip()]
+    return {**backend, "model": model, "added_tokens": spaces, "post_processor": None, "truncation": None, "padding": None}
+
+
+def unprefixed(backend: dict[str, Any], after_plain: bool) -> dict[str, Any]:
+    """The tokenizer.json for text that is not the first: without the space that is put before a first word
+    only; `after_plain`, before any word."""
+
+    def change(part: Any) -> Any:
+        if not isinstance(part, dict):
+            return part
+        kind = part.get("type")
+        if kind == "Sequence":
+            inner = "normalizers" if "normalizers" in part else "pretokenizers"
+            return {**part, inner: [p for p in map(change, part[inner]) if p is not None]}
+        if kind == "Metaspace" and part.get("prepend_scheme", "always") in (("first", "always") if after_plain else ("first",)):
+            return {**part, "prepend_scheme": "never"}
+        if after_plain and kind == "ByteLevel" and part.get("add_prefix_space"):
+            return {**part, "add_prefix_space": False}
+        return None if after_plain and kind == "Prepend" else part
+
+    return {**backend, "normalizer": change(backend.get("normalizer")), "pre_tokenizer": change(backend.get("pre_tokenizer"))}
+
+
+def build(backend: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(json.dumps(backend))

@@ -1,0 +1,133 @@
+"""`etude plan`: what a run would take, before anything is done.
+
+Time comes from a matrix product measured now: tuning is 4 N FLOPs a token where the start model's
+weights are frozen (no gradients of weights) and 6 N where they learn; answering is 2 N. Real runs
+also spend time on attention and small operations, so the shares below are of what was measured on
+real runs (docs/log.md), not of the peak.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etude import comparison, doctor, preparing, runs, training
+from etude.encoding import Encoder, examples
+from etude.models import weights
+from etude.recipe import Recipe
+from etude.records import Encoded
+from etude.tunings.full import Full
+
+TUNING_SHARE = 0.5
+"""Share of the measured matrix-product speed that a tuning step reaches (docs/log.md)."""
+ANSWERING_SHARE = 0.35
+"""The same for batched answering: prompts at about half of it, single tokens far below."""
+
+
+def parameters(folder: Path) -> int:
+    """Number of parameters, from the headers of the safetensors files."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                size = 1
+                for n in tensor["shape"]:
+                    size *= n
+                total += size
+    return total
+
+
+def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show."""
+    import torch
+
+    found = weights.locate(recipe.model)
+    tokenizer = weights.load_tokenizer(found.folder)
+    form, encoder = recipe.format.bind(tokenizer), Encoder.of(tokenizer)
+    data = preparing.read(recipe)
+    rows: list[Encoded] = []
+    dropped = 0
+    for conversation in preparing.training(recipe, data):
+        for one in examples(encoder, form, conversation, recipe.tune.max_tokens, recipe.tune.truncation):
+            if isinstance(one, Encoded):
+                rows.append(one)
+            else:
+                dropped += 1
+    steps = training.plan_steps(rows, recipe.tune, recipe.seed)
+    tokens = sum(len(rows[i].ids) for step in steps for i in step)
+    size = parameters(found.folder)
+    speed = doctor.gemm_speed(torch.float32) * 1e9
+    full = isinstance(recipe.tune.method, Full)
+    asked = [asking(recipe, data, task, encoder, form) for task in recipe.tasks()]
+    answering = sum(task["tokens"] for task in asked) * 2 * size / (speed * ANSWERING_SHARE)
+    tuning = tokens * (6 if full else 4) * size / (speed * TUNING_SHARE)
+    most = max((len(row.ids) for row in rows), default=0)
+    memory = memory_gb(size, full, max(most, recipe.tune.pack_tokens), vocabulary=len(tokenizer))
+    return {
+        "name": recipe.name,
+        "model": {"name": found.name, "parameters": size},
+        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in ("data", "start", "tune", "tuned")},
+        "rows": {"sources": data.counts(), "train": len(rows), "dropped in encoding": dropped, "longest in tokens": most},
+        "tuning": {"steps": len(steps), "tokens": tokens, "seconds": round(tuning)},
+        "scoring": {"tasks": asked, "seconds": round(answering)},
+        "seconds": round(tuning + answering),
+        "memory_gb": memory,
+        "disk": {"needed_gb": disk_gb(size, full), "free_gb": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)},
+        "money": "none: every model runs on this machine",
+    }
+
+
+def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, form: Any) -> dict[str, Any]:
+    """Rows and tokens (prompts and longest answers, all arms that generate) of one task."""
+    records = preparing.held_out(data, task)
+    conversations = preparing.worded(recipe, task.task, records)
+    prompts = sum(len(encoder.ids(form.prompt(c.question()))) for c in conversations)
+    answers = len(records) * preparing.sampling_of(recipe, task).max_new_tokens
+    arms = 2 + sum(1 for b in preparing.baselines_of(recipe, task) if b != "majority")
+    return {
+        "task": task.task,
+        "rows": len(records),
+        "tokens": arms * (prompts + answers),
+        "smallest difference (0-1 metrics)": round(comparison.smallest_difference(len(records)), 3),
+    }
+
+
+def memory_gb(size: int, full: bool, pack_tokens: int, vocabulary: int) -> float:
+    """Peak memory in GiB: float32 weights (four times with gradients and AdamW's moments), activations
+    of one pack (about 34 numbers a token and unit of width a layer, folded into 6 bytes a parameter a
+    thousand tokens), its logits twice, and 0.6 GiB for Python and torch."""
+    weights_bytes = size * (16 if full else 4)
+    activations = 6 * size * pack_tokens / 1000
+    logits = 2 * 4 * pack_tokens * vocabulary * 0.5
+    return round((weights_bytes + activations + logits) / 2**30 + 0.6, 1)
+
+
+def disk_gb(size: int, full: bool) -> float:
+    """Disk in GiB: a tuned model and two checkpoints with optimizer state, or an adapter of about 2 % of that."""
+    return round(size * 4 * (7 if full else 0.15) / 2**30 + 0.05, 2)
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """The plan as lines."""
+    lines = [f"{found['name']}: {found['model']['name']}, {found['model']['parameters']:,} parameters"]
+    lines.append("stages: " + ", ".join(f"{stage} {state}" for stage, state in found["stages"].items()))
+    for row in found["rows"]["sources"]:
+        lines.append(
+            f"  {row['name']}: {row['read']:,} rows: train {row['train']:,}, validation {row['validation']:,}, test {row['test']:,}, "
+            f"bad {row['bad']:,}, dropped {sum(row['dropped'].values()):,}"
+        )
+    tuning = found["tuning"]
+    lines.append(f"tuning: {tuning['steps']:,} steps, {tuning['tokens']:,} tokens, about {tuning['seconds']:,} s")
+    for task in found["scoring"]["tasks"]:
+        lines.append(
+            f"scoring {task['task']}: {task['rows']} rows, up to {task['tokens']:,} tokens; can show a difference of "
+            f"{task['smallest difference (0-1 metrics)']:.3f} or more (80 % power, where arms disagree on a fifth of the rows)"
+        )
+    lines.append(f"in all about {found['seconds'] / 60:.0f} minutes here, {found['memory_gb']} GB memory, {found['disk']['needed_gb']} GB disk")
+    lines.append(f"money: {found['money']}")
+    return "\n".join(lines)

@@ -1,0 +1,213 @@
+"""From the recipe's sources to rows: read, refuse what is bad, split, put into words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from etude import journal, templates
+from etude.failures import DataError, RecipeError
+from etude.metrics import METRICS, Metric
+from etude.models import Sampling
+from etude.recipe import Recipe
+from etude.records import BadRow, Conversation, Fate, Origin, Record
+from etude.scoring import Task
+from etude.sources import Source
+from etude.splitting import Parts, split
+
+PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
+"""What is measured on a source without a template."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of every source after the split, and what became of the others."""
+
+    parts: Mapping[str, Parts]
+    bad: tuple[tuple[str, BadRow], ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def counts(self) -> list[dict[str, Any]]:
+        """Numbers a source, as the report shows them."""
+        rows = []
+        for name, part in self.parts.items():
+            bad = sum(1 for source, _ in self.bad if source == name)
+            used = len(part.train) + len(part.validation) + len(part.test)
+            dropped = Counter(fate.reason for fate in part.fates if not fate.kept)
+            read = used + sum(dropped.values()) + bad
+            sizes = {"train": len(part.train), "validation": len(part.validation), "test": len(part.test)}
+            rows.append({"name": name, "read": read, "bad": bad, **sizes, "dropped": dict(dropped)})
+        return rows
+
+
+def inputs(recipe: Recipe) -> dict[str, str]:
+    """Every input file of the recipe with its SHA-256, for the manifest and the digests."""
+    found: dict[str, str] = {}
+    for source in recipe.sources.values():
+        for one in (source, *predefined(recipe, source).values()):
+            found.update(one.inputs())
+    return found
+
+
+def predefined(recipe: Recipe, source: Source) -> dict[str, Source]:
+    """The sources of predefined test and validation files: this source's settings at another path."""
+    chosen = {}
+    for part in ("test", "validation"):
+        path = getattr(getattr(recipe.split, part), "path", None)
+        if path is not None:
+            if "path" not in type(source).model_fields:  # type: ignore[attr-defined]
+                raise RecipeError(f"split.{part}.path: only sources with a path can have a {part} file")
+            chosen[part] = source.model_copy(update={"path": path, "limit": None})  # type: ignore[attr-defined]
+    return chosen
+
+
+def read(recipe: Recipe) -> Data:
+    """Read and split every source; raises DataError beyond `max_bad_rows`, naming the first bad rows."""
+    parts, bad = {}, []
+    for name, source in recipe.sources.items():
+        rows, refused = separate(source, name)
+        given: dict[str, list[Record]] = {}
+        for part, other in predefined(recipe, source).items():
+            given[part], more = separate(other, name)
+            refused += more
+        bad += [(name, row) for row in refused]
+        if len(bad) > recipe.max_bad_rows:
+            raise DataError(refusal(bad, recipe.max_bad_rows))
+        if not rows:
+            raise DataError(f"sources.{name}: no row is left to use{' (see `where`)' if getattr(source, 'where', None) else ''}")
+        try:
+            parts[name] = split(rows, recipe.split, **given)
+        except DataError as error:
+            raise DataError(f"sources.{name}: {error}") from error
+    return Data(parts, tuple(bad), inputs(recipe))
+
+
+def separate(source: Source, name: str) -> tuple[list[Record], list[BadRow]]:
+    """The good and the bad rows of one source."""
+    good: list[Record] = []
+    bad: list[BadRow] = []
+    for row in source.read(name):
+        good.append(row) if isinstance(row, Record) else bad.append(row)
+    return good, bad
+
+
+def refusal(bad: Sequence[tuple[str, BadRow]], most: int) -> str:
+    """Why the run stops at bad rows."""
+    shown = "\n".join(f"  {row.origin}: {row.reason}" for _, row in bad[:10])
+    more = f"\n  ... and {len(bad) - 10} more" if len(bad) > 10 else ""
+    return f"{len(bad)} rows cannot be used (max_bad_rows is {most}):\n{shown}{more}"
+
+
+def template_of(recipe: Recipe, name: str) -> templates.Template | None:
+    """The template that words a source's rows, or None for rows that are worded already."""
+    chosen = recipe.sources[name].template
+    return templates.load(chosen) if chosen else None
+
+
+def worded(recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = ()) -> list[Conversation]:
+    """The rows of one source in words, the phrasing chosen by the recipe and the row's id."""
+    template = template_of(recipe, name)
+    return [
+        templates.write(record, template, phrasing=phrasing_of(recipe, template, record.id), exemplars=exemplars) for record in records
+    ]
+
+
+def phrasing_of(recipe: Recipe, template: templates.Template | None, row: str) -> int:
+    """Which phrasing of its template a row gets."""
+    return templates.choose(template, row, recipe.seed, recipe.phrasings) if template else 0
+
+
+def training(recipe: Recipe, data: Data, part: str = "train") -> list[Conversation]:
+    """The training (or validation) rows of all sources in words."""
+    return [c for name, parts in data.parts.items() for c in worded(recipe, name, getattr(parts, part))]
+
+
+def held_out(data: Data, task: Task) -> list[Record]:
+    """The rows a task asks, the smallest ids (hashes) first when there is a limit.
+
+    Raises RecipeError when the task's split is empty.
+    """
+    records = list(getattr(data.parts[task.task], task.split))
+    if not records:
+        raise RecipeError(f"score: {task.task!r} has no {task.split} rows; set split.{task.split}")
+    return sorted(records, key=lambda r: r.id)[: task.limit]
+
+
+def metrics_of(recipe: Recipe, task: Task) -> tuple[Metric, ...]:
+    """The task's metrics, primary first: as given, else what its template suggests."""
+    if task.metrics is not None:
+        return task.metrics
+    template = template_of(recipe, task.task)
+    names = template.metrics if template and template.metrics else PLAIN_METRICS
+    labels = template.labels if template else ()
+    return tuple(METRICS.find(n)(labels=labels) if labels and "labels" in METRICS.find(n).model_fields else METRICS.find(n)() for n in names)
+
+
+def sampling_of(recipe: Recipe, task: Task) -> Sampling:
+    """How the task's answers are drawn: as given, else greedily, as long as its template suggests."""
+    if task.sampling is not None:
+        return task.sampling
+    template = template_of(recipe, task.task)
+    return Sampling(max_new_tokens=template.max_new_tokens if template else 256)
+
+
+def baselines_of(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """The task's baselines: as given, else all that fit; raises RecipeError for one that cannot be."""
+    template = template_of(recipe, task.task)
+    labelled = bool(template and template.labels)
+    if task.baselines is None:
+        return ("majority", "few_shot", "constrained") if labelled else ("few_shot",)
+    for name in task.baselines:
+        if name in ("majority", "constrained") and not labelled:
+            raise RecipeError(f"score: baseline {name!r} needs a template with a label set, and {task.task!r} has none")
+    return task.baselines
+
+
+# ---- on disk ---------------------------------------------------------------------------------------
+
+
+def write(data: Data, folder: Path) -> None:
+    """Write data/{train,validation,test}.jsonl and dropped.jsonl."""
+    for part in ("train", "validation", "test"):
+        rows = (as_row(record) for parts in data.parts.values() for record in getattr(parts, part))
+        journal.write_rows(folder / "data" / f"{part}.jsonl", rows)
+    bad = [
+        {"source": name, "path": row.origin.path, "line": row.origin.line, "reason": f"bad row: {row.reason}", "text": row.text[:500]}
+        for name, row in data.bad
+    ]
+    left = [
+        {"source": name, "id": fate.id, "reason": fate.reason, "of": fate.of}
+        for name, parts in data.parts.items()
+        for fate in parts.fates
+        if not fate.kept
+    ]
+    journal.write_rows(folder / "dropped.jsonl", [*bad, *left])
+
+
+def as_row(record: Record) -> dict[str, Any]:
+    """A Record as a JSON line."""
+    origin = {"path": record.origin.path, "line": record.origin.line, "licence": record.origin.licence}
+    return {"id": record.id, "source": record.source, "task": record.task, "fields": dict(record.fields), "origin": origin}
+
+
+def stored(folder: Path, recipe: Recipe) -> Data:
+    """The rows as a finished data stage wrote them."""
+    found: dict[str, dict[str, list[Record]]] = {name: {"train": [], "validation": [], "test": []} for name in recipe.sources}
+    for part in ("train", "validation", "test"):
+        for row in journal.read(folder / "data" / f"{part}.jsonl"):
+            record = Record(row["id"], row["fields"], Origin(**row["origin"]), row["source"], row["task"])
+            found[record.source][part].append(record)
+    fates: dict[str, list[Fate]] = {name: [] for name in recipe.sources}
+    bad = []
+    for row in journal.read(folder / "dropped.jsonl"):
+        if "id" in row:
+            fates[row["source"]].append(Fate.drop(row["id"], row["reason"], row["of"]))
+        else:
+            bad.append((row["source"], BadRow(Origin(row["path"], row["line"]), row["reason"].removeprefix("bad row: "), row["text"])))
+    parts = {
+        name: Parts(tuple(rows["train"]), tuple(rows["validation"]), tuple(rows["test"]), tuple(fates[name])) for name, rows in found.items()
+    }
+    return Data(parts, tuple(bad), inputs(recipe))

@@ -1,0 +1,214 @@
+"""A run folder -> Findings: every number is measured again from the stored answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etude import comparison, journal, preparing, runs, scoring
+from etude.failures import DataError
+from etude.metrics import METRICS, Metric
+from etude.recipe import Recipe
+from etude.reporting.findings import Baseline, Example, Findings, Measure, Point, Probe, Source, Tokens, Tuning
+from etude.scoring import Measured, Task
+
+STAGES = ("data", "start", "tune", "tuned")
+
+Rows = list[dict[str, Any]]
+
+
+def gather(folder: Path) -> Findings:
+    """Measure and compare what the run folder holds; writes scorecard.json.
+
+    Raises DataError naming the stage that has not been done yet.
+    """
+    recipe = runs.recipe_of(folder)
+    done = {stage: runs.record(folder, stage) for stage in STAGES}
+    missing = [stage for stage, record in done.items() if record is None]
+    if missing:
+        raise DataError(f"{folder}: stage {missing[0]!r} has not been done; `etude run` goes on from there")
+    facts = {stage: record.facts for stage, record in done.items() if record}
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    tasks: dict[str, tuple[Measure, ...]] = {}
+    primary: dict[str, str] = {}
+    examples: dict[str, tuple[Example, ...]] = {}
+    scorecard: dict[str, Any] = {}
+    for task in recipe.tasks():
+        name = task.task if task.split == "test" else f"{task.task} ({task.split})"
+        arms = {arm: answers(folder, task, arm) for arm in ("start", "tuned", *preparing.baselines_of(recipe, task))}
+        metrics = preparing.metrics_of(recipe, task)
+        measured = {arm: scoring.measure(rows, metrics, task.task) for arm, rows in arms.items()}
+        tasks[name] = tuple(measure(metric, measured, recipe.seed) for metric in metrics)
+        primary[name] = METRICS.name_of(metrics[0])
+        examples[name] = side_by_side(arms, metrics[0], measured)
+        scorecard[name] = card(arms["start"], measured)
+    journal.write_json(folder / "scorecard.json", {"schema": 1, "tasks": scorecard})
+    return Findings(
+        name=recipe.name,
+        model=f"{manifest['model']['name']} ({manifest['model']['description']})",
+        created=manifest.get("ended") or manifest["began"],
+        tasks=tasks,
+        primary=primary,
+        examples=examples,
+        probes=probes(folder),
+        curve=curve(folder),
+        sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["data"]["sources"]),
+        tokens=tokens(facts["tune"]["tokens"]),
+        tuning=tuning(recipe, facts["tune"]["trained"]),
+        seconds={stage: record.seconds for stage, record in done.items() if record},
+        reused=tuple(stage for stage, record in done.items() if record and record.reused_from),
+        recipe=(folder / "recipe.resolved.yaml").read_text(encoding="utf-8"),
+        manifest=manifest,
+        notes=notes(recipe, facts),
+    )
+
+
+def answers(folder: Path, task: Task, arm: str) -> Rows:
+    """One arm's answers to a task, in the order of the test rows."""
+    name = f"{task.task}.{arm}" if task.split == "test" else f"{task.task}.{task.split}.{arm}"
+    return sorted(journal.read(folder / "predictions" / f"{name}.jsonl"), key=lambda row: str(row["id"]))
+
+
+def measure(metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed: int) -> Measure:
+    """Start against tuned in one metric, with the baselines beside it."""
+    name = METRICS.name_of(metric)
+    start, tuned = measured["start"][name], measured["tuned"][name]
+    found = comparison.compare(start.stats, tuned.stats, metric, seed)
+    baselines: dict[str, Baseline] = {
+        arm: {"value": values[name].value, "interval": ends(comparison.interval(values[name].stats, metric, seed))}
+        for arm, values in measured.items()
+        if arm not in ("start", "tuned")
+    }
+    return Measure(
+        metric=name,
+        base=start.value,
+        base_interval=ends(comparison.interval(start.stats, metric, seed)),
+        tuned=tuned.value,
+        tuned_interval=ends(comparison.interval(tuned.stats, metric, seed)),
+        difference=found.difference,
+        interval=ends(found.interval),
+        p=found.p,
+        items=found.items,
+        signature=tuned.signature,
+        scale=metric.scale,
+        verdict=found.verdict,
+        label=found.label,
+        baselines=baselines,
+    )
+
+
+def ends(interval: comparison.Interval) -> tuple[float, float]:
+    """An interval as (low, high)."""
+    return interval.low, interval.high
+
+
+def side_by_side(arms: Mapping[str, Rows], metric: Metric, measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Example, ...]:
+    """Every scored row, answered by both models, with its own score in the primary metric."""
+    name = METRICS.name_of(metric)
+    scores = {arm: each(metric, measured[arm][name].stats) for arm in ("start", "tuned")}
+    return tuple(
+        Example(
+            id=start["id"],
+            question=start["question"],
+            reference="\n".join(start["references"]),
+            base="\n".join(start["outputs"]),
+            tuned="\n".join(tuned["outputs"]),
+            base_score=scores["start"][i],
+            tuned_score=scores["tuned"][i],
+        )
+        for i, (start, tuned) in enumerate(zip(arms["start"], arms["tuned"], strict=True))
+    )
+
+
+def each(metric: Metric, stats: np.ndarray) -> list[float]:
+    """Each item's own score."""
+    return [float(metric.score(row)) for row in stats]
+
+
+def card(rows: Rows, measured: Mapping[str, Mapping[str, Measured]]) -> dict[str, Any]:
+    """Per-item statistics, numbers and signatures of every arm."""
+    return {
+        "ids": [row["id"] for row in rows],
+        "arms": {
+            arm: {name: {"value": m.value, "signature": m.signature, "stats": m.stats.tolist()} for name, m in values.items()}
+            for arm, values in measured.items()
+        },
+    }
+
+
+def probes(folder: Path) -> tuple[Probe, ...]:
+    """Questions without references, answered by both models."""
+    paths = [folder / "predictions" / f"probes.{arm}.jsonl" for arm in ("start", "tuned")]
+    if not all(path.is_file() for path in paths):
+        return ()
+    start, tuned = ({row["id"]: row for row in journal.read(path)} for path in paths)
+    return tuple(Probe(row["question"], row["outputs"][0], tuned[id]["outputs"][0]) for id, row in start.items() if id in tuned)
+
+
+def curve(folder: Path) -> tuple[Point, ...]:
+    """The training log, validation losses joined to their steps."""
+    points: dict[int, dict[str, Any]] = {}
+    for row in journal.read(folder / "metrics.jsonl"):
+        points.setdefault(row["step"], {}).update({k: v for k, v in row.items() if k != "seconds" or "loss" in row})
+    return tuple(
+        Point(
+            step=step,
+            epoch=row.get("epoch", 0.0),
+            tokens=row.get("tokens", 0),
+            seconds=row.get("seconds", 0.0),
+            loss=row.get("loss"),
+            validation_loss=row.get("validation_loss"),
+            learning_rate=row.get("learning_rate"),
+        )
+        for step, row in sorted(points.items())
+    )
+
+
+def tokens(facts: Mapping[str, Any]) -> Tokens:
+    """The training rows as tokens."""
+    lengths = tuple((low, high, count) for low, high, count in facts["lengths"])
+    return Tokens(facts["rows"], facts["tokens"], facts["trained"], facts["truncated"], lengths)
+
+
+def tuning(recipe: Recipe, trained: Mapping[str, Any]) -> Tuning:
+    """How the weights were tuned, in numbers."""
+    method = recipe.dump()["tune"]["method"]
+    rate = recipe.tune.learning_rate or recipe.tune.method.default_learning_rate
+    return Tuning(
+        method=", ".join(
+            [method["type"], *(f"{k} {v if not isinstance(v, list) else ' '.join(v)}" for k, v in method.items() if k != "type")]
+        ),
+        trainable=trained["trainable"],
+        total=trained["parameters"],
+        steps=trained["steps"],
+        best_step=trained["best_step"],
+        seconds=trained["seconds"],
+        tokens_per_second=trained["tokens"] / trained["seconds"] if trained["seconds"] else None,
+        details={"learning rate": rate, "epochs": recipe.tune.epochs, "tokens seen": trained["tokens"], "packed": str(trained["packed"])},
+    )
+
+
+def notes(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """What limits the claims."""
+    found = ["One training seed: the verdicts speak of these two checkpoints, not of the method."]
+    if any(type(source).__name__ == "Stdlib" for source in recipe.sources.values()):
+        found.append("Python's standard library was probably in the start model's pretraining data, so both scores may flatter.")
+    near = facts["start"].get("near_ties", 0) + facts["tuned"].get("near_ties", 0)
+    if near:
+        found.append(
+            f"{near} greedy choices were near ties (two logits within 1e-4), where another batch size might choose the other token."
+        )
+    dropped = facts["tune"]["tokens"].get("dropped", 0)
+    if dropped:
+        found.append(f"{dropped} training rows did not fit in {recipe.tune.max_tokens} tokens and were left out.")
+    return tuple(found)
+
+
+def best(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
+    """A few rows to show, spread over the test set, not picked by score."""
+    stride = max(1, len(examples) // max(1, count))
+    return tuple(examples[::stride][:count])
