@@ -141,3 +141,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: ../shared/data (relative to the repository) is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer() -> PreTrainedTokenizerFast:
+    """The default model's own tokenizer, if `etude` has already made that model on this machine; else a skip."""
+    from etude.models import weights
+
+    found = sorted((weights.home() / "models").glob("smollm2-135m-instruct-*/tokenizer.json"))
+    if not found:
+        pytest.skip("the default model is not in etude's cache (any `etude run` or `make quickstart` puts it there)")
+    return weights.load_tokenizer(found[0].parent)

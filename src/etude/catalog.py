@@ -46,14 +46,14 @@ class Settings(BaseModel):
         for old, new in cls.spellings.items():
             if old in known and old not in cls.model_fields:
                 if new in known:
-                    raise PydanticCustomError("twice", "{key!r} is an old spelling of {new!r}, and both are given", {"key": old, "new": new})
+                    raise PydanticCustomError("twice", "'{key}' is an old spelling of '{new}', and both are given", {"key": old, "new": new})
                 known[new] = known.pop(old)
                 note(f"{old!r} is called {new!r} here")
         fields = {f.alias or name for name, f in cls.model_fields.items()} | set(cls.model_fields)
         for key in known:
             if key not in fields:
                 raise PydanticCustomError(
-                    "unknown_key", "unknown key {key!r}{hint}", {"key": str(key), "hint": nearest(str(key), cls.model_fields)}
+                    "unknown_key", "unknown key '{key}'{hint}", {"key": str(key), "hint": nearest(str(key), cls.model_fields)}
                 )
         return known
 
@@ -93,9 +93,9 @@ class Catalog(Mapping[str, type[Any]]):
             try:
                 return getattr(importlib.import_module(module), qualified)  # type: ignore[no-any-return]
             except (ImportError, AttributeError) as error:
-                raise PydanticCustomError("no_plugin", "cannot load {name!r}: {why}", {"name": name, "why": str(error)}) from error
+                raise PydanticCustomError("no_plugin", "cannot load '{name}': {why}", {"name": name, "why": str(error)}) from error
         raise PydanticCustomError(
-            "unknown_name", "no {kind} named {name!r}{hint}", {"kind": self.kind, "name": name, "hint": nearest(name, self.entries)}
+            "unknown_name", "no {kind} named '{name}'{hint}", {"kind": self.kind, "name": name, "hint": nearest(name, self.entries)}
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -207,19 +208,18 @@ def main() -> None:
     """The `etude` command: every failure ends with one message and its exit code."""
     from etude.failures import Failure, NoSpace
 
-    def terminate(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        end(128 + number, f"interrupted by {signal.Signals(number).name}; what was finished is kept, and the same command goes on from there")
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' advice to programmers; python -W default shows it
     try:
         app()
     except Failure as failure:
         end(failure.exit_code, str(failure))
-    except KeyboardInterrupt:
-        end(130, "interrupted; what was finished is kept, and the same command goes on from there")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             end(NoSpace.exit_code, f"{error}; make room and run again")

@@ -252,6 +252,8 @@ def swapped(base: np.ndarray, tuned: np.ndarray, metric: Metric, draws: np.rando
     arms: (c + 1) / (n + 1). A draw as far apart as what was seen counts."""
     first, second = base.sum(axis=0), tuned.sum(axis=0)
     steps = (tuned - base)[(tuned != base).any(axis=1)]
+    if not len(steps):
+        return 1.0
     seen, slack = abs(metric.score(second) - metric.score(first)), 1e-9 * metric.scale
     count = 0
     for swaps in coins(draws, len(steps), base.shape[1]):

@@ -4,7 +4,7 @@ The rules that keep the mask honest:
 
 - Adjacent plain segments with the same trained flag are one text; the border of a trained stretch is
   always a border of tokens, so the prompt is tokenised exactly as it will be when asked, and the answer is
-  appended to it.
+  appended to it. Where an answer is history in a prompt, an empty segment keeps that border.
 - A special segment is one added token, by id. Plain text goes through a copy of the tokenizer in which added
   tokens do not exist and nothing is added at either end, so `<|im_end|>` in data stays text and there is no
   BOS beyond what the format writes.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -48,11 +48,11 @@ class Encoder:
     """A tokenizer made safe. `added`: text -> id of the added tokens that only markup may become; `first`,
     `later` and `joined` tokenise plain text at the start, after an added token, and after other plain text."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = field(repr=False)
     added: Mapping[str, int]
-    first: Tokenizer
-    later: Tokenizer
-    joined: Tokenizer
+    first: Tokenizer = field(repr=False)
+    later: Tokenizer = field(repr=False)
+    joined: Tokenizer = field(repr=False)
 
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerFast) -> Encoder:
@@ -141,14 +141,18 @@ def examples(
 
 
 def joined(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments with adjacent plain ones of the same trained flag made one, and empty ones left out."""
+    """The segments with adjacent plain ones of the same trained flag made one. An empty one is a border: plain
+    text before and after it stays apart; it is left out itself."""
     out: list[Segment] = []
+    apart = True
     for segment in segments:
-        last = out[-1] if out else None
-        if last and not last.special and not segment.special and last.trained == segment.trained:
-            out[-1] = Segment(last.text + segment.text, segment.trained)
-        elif segment.text:
+        if not segment.text:
+            apart = True
+        elif not (apart or segment.special or out[-1].special) and out[-1].trained == segment.trained:
+            out[-1] = Segment(out[-1].text + segment.text, segment.trained)
+        else:
             out.append(segment)
+            apart = False
     return out
 
 

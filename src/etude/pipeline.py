@@ -268,7 +268,8 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
     validation, _, _ = encoded(work, data, "validation")
     if not rows:
         raise DataError(f"no training row is left: {', '.join(sorted({fate.reason for fate in fates}))}")
-    checked = previewing.preview(conversations, work.student.form, work.student.encoder, 0)
+    limits = {"most_tokens": work.recipe.tune.max_tokens, "truncation": work.recipe.tune.truncation}
+    checked = previewing.preview(conversations, work.student.form, work.student.encoder, 0, **limits)
     if checked.failures:
         raise CheckFailed("; ".join(checked.failures))
     recipe = work.recipe
@@ -324,5 +325,6 @@ def report(folder: Path, locked: bool = False) -> Findings:
 def shown(recipe: Recipe, rows: int) -> previewing.Preview:
     """What the model will see of the recipe's training rows, with the checks of the mask."""
     student = Student(weights.locate(recipe.model), recipe)
-    data = preparing.read(recipe)
-    return previewing.preview(preparing.training(recipe, data), student.form, student.encoder, rows)
+    conversations = preparing.training(recipe, preparing.read(recipe))
+    limits = {"most_tokens": recipe.tune.max_tokens, "truncation": recipe.tune.truncation}
+    return previewing.preview(conversations, student.form, student.encoder, rows, **limits)

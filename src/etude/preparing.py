@@ -36,7 +36,7 @@ class Data:
         for name, part in self.parts.items():
             bad = sum(1 for source, _ in self.bad if source == name)
             used = len(part.train) + len(part.validation) + len(part.test)
-            dropped = Counter(fate.reason for fate in part.fates if not fate.kept)
+            dropped = Counter(fate.reason for fate in part.fates)
             read = used + sum(dropped.values()) + bad
             sizes = {"train": len(part.train), "validation": len(part.validation), "test": len(part.test)}
             rows.append({"name": name, "read": read, "bad": bad, **sizes, "dropped": dict(dropped)})
@@ -137,13 +137,13 @@ def held_out(data: Data, task: Task) -> list[Record]:
 
 
 def metrics_of(recipe: Recipe, task: Task) -> tuple[Metric, ...]:
-    """The task's metrics, primary first: as given, else what its template suggests."""
-    if task.metrics is not None:
-        return task.metrics
+    """The task's metrics, primary first: as given, else what its template suggests; those that need a
+    label set and have none get the template's."""
     template = template_of(recipe, task.task)
     names = template.metrics if template and template.metrics else PLAIN_METRICS
+    chosen = task.metrics if task.metrics is not None else tuple(METRICS.find(name)() for name in names)
     labels = template.labels if template else ()
-    return tuple(METRICS.find(n)(labels=labels) if labels and "labels" in METRICS.find(n).model_fields else METRICS.find(n)() for n in names)
+    return tuple(metric.model_copy(update={"labels": labels}) if labels and getattr(metric, "labels", None) == () else metric for metric in chosen)
 
 
 def sampling_of(recipe: Recipe, task: Task) -> Sampling:
@@ -179,10 +179,9 @@ def write(data: Data, folder: Path) -> None:
         for name, row in data.bad
     ]
     left = [
-        {"source": name, "id": fate.id, "reason": fate.reason, "of": fate.of}
-        for name, parts in data.parts.items()
-        for fate in parts.fates
-        if not fate.kept
+        {**as_row(record), "reason": fate.reason, "of": fate.of}
+        for parts in data.parts.values()
+        for record, fate in zip(parts.dropped, parts.fates, strict=True)
     ]
     journal.write_rows(folder / "dropped.jsonl", [*bad, *left])
 
@@ -198,16 +197,27 @@ def stored(folder: Path, recipe: Recipe) -> Data:
     found: dict[str, dict[str, list[Record]]] = {name: {"train": [], "validation": [], "test": []} for name in recipe.sources}
     for part in ("train", "validation", "test"):
         for row in journal.read(folder / "data" / f"{part}.jsonl"):
-            record = Record(row["id"], row["fields"], Origin(**row["origin"]), row["source"], row["task"])
-            found[record.source][part].append(record)
-    fates: dict[str, list[Fate]] = {name: [] for name in recipe.sources}
+            found[row["source"]][part].append(as_record(row))
+    left: dict[str, list[tuple[Record, Fate]]] = {name: [] for name in recipe.sources}
     bad = []
     for row in journal.read(folder / "dropped.jsonl"):
         if "id" in row:
-            fates[row["source"]].append(Fate.drop(row["id"], row["reason"], row["of"]))
+            left[row["source"]].append((as_record(row), Fate.drop(row["id"], row["reason"], row["of"])))
         else:
             bad.append((row["source"], BadRow(Origin(row["path"], row["line"]), row["reason"].removeprefix("bad row: "), row["text"])))
     parts = {
-        name: Parts(tuple(rows["train"]), tuple(rows["validation"]), tuple(rows["test"]), tuple(fates[name])) for name, rows in found.items()
+        name: Parts(
+            tuple(rows["train"]),
+            tuple(rows["validation"]),
+            tuple(rows["test"]),
+            tuple(record for record, _ in left[name]),
+            tuple(fate for _, fate in left[name]),
+        )
+        for name, rows in found.items()
     }
     return Data(parts, tuple(bad), inputs(recipe))
+
+
+def as_record(row: Mapping[str, Any]) -> Record:
+    """A JSON line as the Record it was."""
+    return Record(row["id"], row["fields"], Origin(**row["origin"]), row["source"], row["task"])

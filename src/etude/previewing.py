@@ -15,7 +15,8 @@ import numpy as np
 
 from etude.encoding import Encoder, Piece, Truncation, fit
 from etude.failures import DataError
-from etude.formats import ChatFormat, renderings, stretches, text
+from etude.formats import ChatFormat, renderings, text
+from etude.formats.borders import stretches
 from etude.records import IGNORED, Conversation, Encoded, Segment
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)

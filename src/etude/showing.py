@@ -32,7 +32,9 @@ def follow(folder: Path, row: str) -> dict[str, Any]:
                     words = preparing.worded(recipe, name, [record])[0]
                     said = [{"role": m.role, "content": m.words()} for m in words.messages]
                     found.append({**preparing.as_row(record), "part": part, "conversation": said})
-        found += [{"id": f.id, "source": name, "dropped": f.reason, "of": f.of} for f in parts.fates if not f.kept and f.id.startswith(row)]
+        for record, fate in zip(parts.dropped, parts.fates, strict=True):
+            if record.id.startswith(row):
+                found.append({**preparing.as_row(record), "dropped": fate.reason, "of": fate.of})
     ids = {one["id"] for one in found}
     if len(ids) != 1:
         raise RecipeError(f"{folder}: {'no row has' if not ids else f'{len(ids)} rows have'} an id beginning with {row!r}")

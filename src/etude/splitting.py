@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from etude import seeds
@@ -34,7 +34,7 @@ def amount(given: Any) -> Any:
         if isinstance(given, Predefined | dict):
             return given
         raise PydanticCustomError(
-            "size", "a share (0.1), a count (200) or a file ({path: FILE}) is needed, found {found!r}", {"found": given}
+            "size", "a share (0.1), a count (200) or a file ({path: FILE}) is needed, found {found}", {"found": given}
         )
     if isinstance(given, float) and not 0 <= given < 1:
         raise PydanticCustomError(
@@ -59,6 +59,14 @@ class Split(Settings):
     """Keep all rows with the same value of this field on one side (a document, a file, a passage)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed is another division."""
+
+    @model_validator(mode="after")
+    def leaves_training_rows(self) -> Split:
+        """Shares of test and validation leave something to train on."""
+        if isinstance(self.test, float) and isinstance(self.validation, float) and self.test + self.validation >= 1:
+            shares = {"test": self.test, "validation": self.validation}
+            raise PydanticCustomError("size", "test {test} and validation {validation} together leave no row to train on", shares)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +118,13 @@ def split(
         if isinstance(size, Predefined):
             continue
         if part == "validation" and isinstance(settings.test, float) and isinstance(size, float):
-            size = whole_share(size, settings.test)
+            size = size / (1 - settings.test)  # of what test left, as many as this share of all rows
         train, parts[part] = draw(train, size, part, settings, dropped)
     if not train:
         held = " and ".join(f"{len(rows)} in {part}" for part, rows in parts.items())
         raise DataError(f"the split leaves no row to train on: of {total} different rows, {held}; ask for smaller parts")
     records_out, fates = tuple(record for record, _ in dropped), tuple(fate for _, fate in dropped)
     return Parts(tuple(train), tuple(parts["validation"]), tuple(parts["test"]), records_out, fates)
-
-
-def whole_share(validation: float, test: float) -> float:
-    """The share of the rows outside test that is `validation` of all rows."""
-    if validation + test >= 1:
-        raise DataError(f"split: validation {validation} and test {test} together leave no row to train on; they must sum to less than 1")
-    return validation / (1 - test)
 
 
 def draw(rows: Rows, size: float | int, part: str, settings: Split, dropped: list[tuple[Record, Fate]]) -> tuple[Rows, Rows]:

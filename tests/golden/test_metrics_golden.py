@@ -17,6 +17,7 @@ ODD = [
     "", " ", "\n", "\n\n", "...", "?!;", "a", "A", "a a a a", "a b a b\nb a b a", "naïve café", "Straße İstanbul", "日本語 text 123",
     "\ud800 lone", "😀 smile 😀", "the cat\n\n\nsat", "\n the cat \n", "don't re-use e-mail", "x_y_z", "１２３ full width", "K Kelvin K",
     "running runner runs ran easily flying caresses ponies relational", "tabs\tand\x0bother\x85lines\u2028here", "a\r\nb\r\na", "0 00 000",
+    "its was has bus", "it wa ha bu", "one two\rthree", "three\u2028one two",
 ]  # fmt: skip
 
 

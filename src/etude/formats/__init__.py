@@ -1,7 +1,7 @@
 """How model families write a conversation down, and the one check that keeps the loss mask honest.
 
 The mask contract: the segments before a trained one equal `prompt()` of that turn, as text, so what
-the model reads in training is what it reads when asked.
+the model reads in training is what it reads when asked. `borders` keeps it true of token ids.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from etude.catalog import Catalog
 from etude.failures import DataError
 from etude.formats.alpaca import Alpaca
+from etude.formats.borders import only_last_trained, stretches
 from etude.formats.jinja import Auto, Jinja
 from etude.records import Conversation, Segment
 
@@ -30,7 +31,8 @@ class ChatFormat(Protocol):
         ...
 
     def prompt(self, conversation: Conversation) -> tuple[Segment, ...]:
-        """The conversation's question (a final answer is left out) and the markup that opens the answer; nothing is trained."""
+        """The conversation's question (a final answer is left out) and the markup that opens the answer; nothing is
+        trained, and an empty segment (`borders.BORDER`) stands where each earlier answer begins."""
         ...
 
     def stops(self) -> tuple[str, ...]:
@@ -93,25 +95,3 @@ def rewrites(form: ChatFormat, conversation: Conversation, rendered: Sequence[Se
             if not alone or alone[-1][1] != answer:
                 return True
     return False
-
-
-def stretches(rendered: Sequence[Segment]) -> list[tuple[str, str]]:
-    """For each trained stretch, the text before it and its own."""
-    found: list[tuple[str, str]] = []
-    before, trained = "", False
-    for segment in rendered:
-        if segment.trained:
-            start, own = found.pop() if trained else (before, "")
-            found.append((start, own + segment.text))
-        trained = segment.trained
-        before += segment.text
-    return found
-
-
-def only_last_trained(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The same segments with only the last trained stretch still trained."""
-    last = max((i for i, s in enumerate(segments) if s.trained), default=-1)
-    first = last
-    while first > 0 and segments[first - 1].trained:
-        first -= 1
-    return tuple(replace(s, trained=s.trained and first <= i <= last) for i, s in enumerate(segments))

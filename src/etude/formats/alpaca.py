@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
+from etude.formats.borders import untrained
 from etude.records import Conversation, Message, Segment
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class BoundAlpaca:
         messages = conversation.question().messages
         if not messages or messages[-1].role != "user":
             raise DataError(f"{conversation.origin or conversation.id}: there is no user message to answer")
-        return tuple(Segment(s.text, special=s.special) for s in self._write(conversation, messages))
+        return untrained(self._write(conversation, messages))
 
     def stops(self) -> tuple[str, ...]:
         """The end-of-sequence token."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
 from etude.formats.alpaca import Alpaca, BoundAlpaca
+from etude.formats.borders import untrained
 from etude.records import Conversation, Message, Segment
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Written:
 class BoundJinja:
     """A chat template with its tokenizer; `source` is the template's text, `end` the token that ends a turn."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = field(repr=False)
     source: str
     end: str = ""
     name: str = "jinja"
@@ -127,26 +128,26 @@ class BoundJinja:
         Raises DataError, with the row's origin, when the template refuses the conversation, changes or
         drops its words, or when the final answer does not follow its prompt or has no end-of-turn token.
         """
+        return self._cut(conversation, conversation.messages, False)
+
+    def prompt(self, conversation: Conversation) -> tuple[Segment, ...]:
+        """The conversation's question and the generation prompt; nothing is trained. Raises DataError as `render` does."""
+        return untrained(self._cut(conversation, conversation.question().messages, True))
+
+    def _cut(self, conversation: Conversation, messages: tuple[Message, ...], ask: bool) -> tuple[Segment, ...]:
         try:
-            whole = self._write(conversation.messages, False)
+            whole = self._write(messages, ask)
             trained = []
-            for turn, message in enumerate(conversation.messages):
+            for turn, message in enumerate(messages):
                 if message.role == "assistant":
-                    found = self._stretch(whole, conversation.messages, turn)
+                    found = self._stretch(whole, messages, turn)
                     if isinstance(found, tuple):
                         trained.append(found)
-                    elif turn == len(conversation.messages) - 1:
+                    elif turn == len(messages) - 1 and not ask:
                         raise DataError(found)
         except DataError as error:
             raise DataError(f"{conversation.origin or conversation.id}: {error}") from error
         return cut(whole, trained)
-
-    def prompt(self, conversation: Conversation) -> tuple[Segment, ...]:
-        """The conversation's question and the generation prompt; nothing is trained. Raises DataError as `render` does."""
-        try:
-            return cut(self._write(conversation.question().messages, True), [])
-        except DataError as error:
-            raise DataError(f"{conversation.origin or conversation.id}: {error}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.tokenizer, self.source, self.end)
@@ -236,8 +237,11 @@ def attempts(messages: Sequence[Message], words: Sequence[str]) -> list[tuple[li
 
 def free(words: Sequence[str], source: str, count: int) -> int:
     """The first of `count` private-use characters in a row that occur nowhere in the words or the template."""
-    taken = sorted({ord(c) for text in (*words, source) for c in IN_PRIVATE.findall(text)})
     base = PRIVATE[0]
+    text = "".join([*words, source])
+    if not IN_PRIVATE.search(text):
+        return base
+    taken = sorted({ord(c) for c in IN_PRIVATE.findall(text)})
     for code in taken:
         if code - base >= count:
             break

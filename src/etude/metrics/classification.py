@@ -17,6 +17,7 @@ lack counts as F1 0, as scikit-learn counts it under `labels=..., zero_division=
 
 from __future__ import annotations
 
+import hashlib
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -199,7 +200,7 @@ class F1(Settings):
         both = true + cells[:, :-1].sum(axis=0)
         f1 = 2 * cells.diagonal() / np.where(both > 0, both, 1.0)
         if self.average == "macro":
-            return float(f1.mean())
+            return float(f1.sum()) / len(f1)
         return float(f1 @ true / (true.sum() or 1.0))
 
     def signature(self, predictions: Sequence[Prediction] = ()) -> str:
@@ -215,6 +216,8 @@ def matrix(totals: np.ndarray) -> np.ndarray:
 
 
 def named(given: tuple[str, ...], predictions: Sequence[Prediction]) -> str:
-    """The labels as a signature says them."""
+    """The labels as a signature says them: each, or, of very many, how many and a digest."""
     names = given or (label_set(given, predictions).names if predictions else ())
+    if len(names) > 12:
+        return f"{len(names)}-{hashlib.sha256(chr(31).join(names).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return ",".join(names) or "references"

@@ -230,13 +230,13 @@ class Bleu(Settings):
         means; the brevity penalty then takes them to the nearest word."""
         from sacrebleu.metrics import BLEU
 
-        lengths, order = totals[:2].round().astype(int).tolist(), self.max_ngram_order
+        sums, order = totals.tolist(), self.max_ngram_order
         return float(
             BLEU.compute_bleu(
-                correct=totals[2 : 2 + order].tolist(),
-                total=totals[2 + order :].tolist(),
-                sys_len=lengths[0],
-                ref_len=lengths[1],
+                correct=sums[2 : 2 + order],
+                total=sums[2 + order :],
+                sys_len=round(sums[0]),
+                ref_len=round(sums[1]),
                 smooth_method=self.smooth_method,
                 smooth_value=self.smooth_value,
                 effective_order=self.effective_order,

@@ -40,6 +40,11 @@ class Sampling(Settings):
     seed: int = 0
     """Seed of sampling: one stream a conversation, so that batching never changes an answer."""
 
+    def before_stop(self, text: str) -> str:
+        """`text` up to the first of the stop texts in it."""
+        found = [text.find(stop) for stop in self.stop if stop]
+        return text[: min((place for place in found if place >= 0), default=len(text))]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

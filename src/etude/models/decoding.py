@@ -364,13 +364,13 @@ def beams(
         do_sample=sampled,
         eos_token_id=sorted(stops) or None,
         pad_token_id=pad,
-        stop_strings=list(sampling.stop) or None,
+        stop_strings=[text for text in sampling.stop if text] or None,
         **warpers,
     )
     # padded with the row's own first token, so that a repetition penalty on the padding changes nothing
     ids = padded(prompts, [prompt[0] for prompt in prompts]).to(device)
     mask = padded([[1] * len(prompt) for prompt in prompts], [0] * len(prompts)).to(device)
-    given = {"tokenizer": tokenizer} if sampling.stop else {}
+    given = {"tokenizer": tokenizer} if config.stop_strings else {}
     with still(model), own_options(model) as inner, torch.random.fork_rng(enabled=sampled):
         if sampled:
             torch.manual_seed(seed)

@@ -6,13 +6,15 @@ Every position is a string such as `14.2%`, or a number of pixels down the pictu
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from etude.reporting.findings import Measure, Point, Source, Tokens, bounds, finite
-from etude.reporting.words import MISSING, baseline_name, count, number, span
+from etude.reporting.findings import ends as ends_of
+from etude.reporting.words import MISSING, SHORT, count, name, number, span
 
 MOST_POINTS = 400
 """A longer curve is drawn through the means of as many stretches."""
@@ -126,8 +128,7 @@ def bars(measure: Measure) -> Bars:
     scale = measure.scale
     lines = [("start", "Start model", measure.base, measure.base_interval), ("tuned", "Tuned", measure.tuned, measure.tuned_interval)]
     for key, baseline in measure.baselines.items():
-        words = baseline_name(key).replace("`", "")
-        lines.append(("rival", f"{words[0].upper()}{words[1:]}", baseline["value"], baseline["interval"]))
+        lines.append(("rival", SHORT.get(key, name(key, 24)), baseline["value"], ends_of(baseline)))
     reach = max(
         (value for _, _, middle, ends in lines for value in (finite(middle), *(bounds(ends) or ())) if value is not None), default=0.0
     )
@@ -178,7 +179,7 @@ def thinned(pairs: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> li
     if len(pairs) <= most:
         return list(pairs)
     cuts = [len(pairs) * index // most for index in range(most + 1)]
-    stretches = [pairs[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+    stretches = [pairs[start:stop] for start, stop in itertools.pairwise(cuts)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in stretches]
 
 
@@ -274,7 +275,7 @@ def histogram(tokens: Tokens) -> tuple[Column, ...]:
     )
 
 
-def spoken(measure: Measure, name: str) -> str:
+def spoken(measure: Measure, title: str) -> str:
     """The bars of a measure in one line, for those who cannot see them."""
     chart = bars(measure)
-    return f"{name}: " + ", ".join(f"{bar.name} {bar.text} {bar.interval}".strip() for bar in chart.bars if bar.text != MISSING)
+    return f"{title}: " + ", ".join(f"{bar.name} {bar.text} {bar.interval}".strip() for bar in chart.bars if bar.text != MISSING)

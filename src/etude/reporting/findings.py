@@ -36,7 +36,8 @@ class Measure:
     Values are in the metric's own unit, 0 to `scale` (100 for BLEU and chrF, else 1), and larger is
     better. None (or a number that is not finite) stands for what could not be computed. `interval`
     and `p` belong to the difference. `verdict` begins with one of KINDS; `label` limits its claim
-    ("these checkpoints only"). A verdict against the sign of its own difference is a Failure.
+    ("these checkpoints only"). An interval about no number is taken as None; a verdict that begins with
+    nothing known, or goes against the sign of its own difference, is a Failure.
     """
 
     metric: str
@@ -57,6 +58,10 @@ class Measure:
     def __post_init__(self) -> None:
         if not self.verdict.startswith(KINDS):
             raise Failure(f"metric {self.metric}: verdict {self.verdict!r} begins with none of: {', '.join(KINDS)}")
+        pairs = (("base_interval", self.base), ("tuned_interval", self.tuned), ("interval", self.difference))
+        for name, value in pairs:
+            if finite(value) is None:
+                object.__setattr__(self, name, None)
         change = finite(self.difference)
         if change is None:
             return
@@ -69,6 +74,18 @@ class Measure:
         if None in (finite(self.base), finite(self.tuned), finite(self.difference)):
             return "cannot test"
         return next(kind for kind in KINDS if self.verdict.startswith(kind))
+
+    @property
+    def chance(self) -> float | None:
+        """The p-value, or None where nothing was tested."""
+        return None if self.kind == "cannot test" else finite(self.p)
+
+    @property
+    def detail(self) -> str:
+        """What the verdict says beyond its kind and its numbers: why not tested, what could have been seen."""
+        if self.kind in ("better", "worse") or not self.verdict.startswith(self.kind):
+            return ""
+        return self.verdict.removeprefix(self.kind).removeprefix(" shown").lstrip(" :;,").rstrip(" .")
 
     def rivals(self) -> tuple[tuple[str, float], ...]:
         """Baselines that have a number, best first: (name, value)."""
@@ -215,6 +232,11 @@ def bounds(interval: Interval | None) -> list[float] | None:
     return None if low is None or high is None else [low, high]
 
 
+def ends(baseline: Baseline) -> Interval | None:
+    """A baseline's interval, or None about no number."""
+    return None if finite(baseline["value"]) is None else baseline["interval"]
+
+
 def results(findings: Findings) -> dict[str, Any]:
     """The numbers for other programs (results.json): `{"tasks": {task: {metric: {"base", "base_interval",
     "tuned", "tuned_interval", "difference", "interval", "p", "items", "signature", "baselines"}}},
@@ -235,7 +257,7 @@ def results(findings: Findings) -> dict[str, Any]:
             "items": measure.items,
             "signature": key(measure.signature),
             "baselines": {
-                key(name): {"value": finite(baseline["value"]), "interval": bounds(baseline["interval"])}
+                key(name): {"value": finite(baseline["value"]), "interval": bounds(ends(baseline))}
                 for name, baseline in measure.baselines.items()
             },
         }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from etude.reporting import words
-from etude.reporting.findings import Findings, Measure
+from etude.reporting.findings import Findings, Measure, ends
 from etude.reporting.page import BADGES, facts, groups, reasons
 
 ACTIVE = re.compile(r"[\\`*_{}>#|~&$@!\[\]]|<(?! )|:(?=//)")
@@ -53,18 +53,16 @@ def scores(findings: Findings) -> list[str]:
     def row(measure: Measure) -> list[str]:
         scale = measure.scale
         pairs = ((measure.base, measure.base_interval), (measure.tuned, measure.tuned_interval))
-        values = [f"{words.number(value, scale)} {words.span(ends, scale)}".strip() for value, ends in pairs]
+        values = [f"{words.number(value, scale)} {words.span(interval, scale)}".strip() for value, interval in pairs]
         change = f"{words.signed(measure.difference, scale)} {words.span(measure.interval, scale)}".strip()
-        chance = words.probability(measure.p).removeprefix("p ").removeprefix("= ") or words.MISSING
+        chance = words.probability(measure.chance).removeprefix("p ").removeprefix("= ") or words.MISSING
         return [inline(words.metric_name(measure.metric)), *values, change, inline(chance), f"{measure.items:,}", BADGES[measure.kind]]
 
     def rivals(measure: Measure) -> list[list[str]]:
         names = ((inline(words.metric_name(measure.metric)), coded(words.baseline_name(key)), key) for key in measure.baselines)
         found = [(metric, shown, measure.baselines[key]) for metric, shown, key in names]
         scale = measure.scale
-        return [
-            [metric, shown, f"{words.number(b['value'], scale)} {words.span(b['interval'], scale)}".strip()] for metric, shown, b in found
-        ]
+        return [[metric, shown, f"{words.number(b['value'], scale)} {words.span(ends(b), scale)}".strip()] for metric, shown, b in found]
 
     blocks = [f"## Scores\n\nBrackets are {100 * findings.level:g} % intervals."]
     for task, measures in findings.tasks.items():
@@ -74,7 +72,9 @@ def scores(findings: Findings) -> list[str]:
         if known:
             blocks.append(table(["Metric", "Baseline", ">Value"], known))
         signed = [
-            f"- {inline(words.metric_name(measure.metric))}: {inline(measure.signature)}" for measure in measures if measure.signature
+            f"- {inline(words.metric_name(measure.metric))}: `{words.name(measure.signature, 400)}`"
+            for measure in measures
+            if measure.signature
         ]
         blocks += ["\n".join(signed)] if signed else []
     return blocks

@@ -24,8 +24,8 @@ GROUPS = {"improved": "Improved", "worse": "Worse", "unchanged": "Unchanged", "u
 
 BADGES = {"better": "Better", "worse": "Worse", "no difference": "No difference shown", "cannot test": "Cannot be tested"}
 
-INTERVAL = re.compile(r"(\[\S+,) (\S+\])")
-"""An interval inside a sentence, which no line should break."""
+WHOLE = re.compile(r"\[\S+, \S+\]|p [<=] \.\d+")
+"""Intervals and p-values inside a sentence, which no line should break."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def verdicts(findings: Findings) -> list[Verdict]:
         badge = BADGES[measure.kind] + (", below a baseline" if beaten else "")
         tone = "mixed" if beaten and measure.kind == "better" else measure.kind.split()[0]
         measures = (measure, *(other for other in findings.tasks[task] if other is not measure))
-        sentence = INTERVAL.sub("\\1\u00a0\\2", words.judged(task, measure))
+        sentence = WHOLE.sub(lambda found: found[0].replace(" ", "\u00a0"), words.judged(task, measure))
         found.append(Verdict(task, measure, badge, tone, sentence, measures[1:], measures, charts.reach(measures)))
     return found
 
@@ -99,7 +99,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         ("Time", "" if tuning.seconds is None else words.duration(tuning.seconds)),
         ("Speed", "" if finite(tuning.tokens_per_second) is None else f"{words.count(tuning.tokens_per_second)} tokens/s"),
     ]
-    rows += [(key, words.MISSING if value is None else str(value)) for key, value in tuning.details.items()]
+    rows += [(f"{key[:1].upper()}{key[1:]}", words.MISSING if value is None else str(value)) for key, value in tuning.details.items()]
     return [(key, value) for key, value in rows if value]
 
 

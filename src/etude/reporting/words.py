@@ -29,6 +29,9 @@ BASELINES = {
     "constrained": "the start model held to the labels",
 }
 
+SHORT = {"majority": "Majority class", "few_shot": "Few-shot start model", "constrained": "Start, labels only"}
+"""The same where room is short: beside a bar."""
+
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     r"\u3164\ud800-\udfff\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]"
@@ -158,6 +161,14 @@ def against(measure: Measure) -> str:
     return f"{words[0].upper()}{words[1:]} reaches {number(value, measure.scale)}{relation}."
 
 
+def detail(measure: Measure) -> str:
+    """Why a measure could not be tested, or what its test could have seen, as a sentence; or ""."""
+    text = name(measure.detail, 200)
+    if seen := re.fullmatch(r"could have seen >= ([0-9.]+)", text):
+        return f"A difference of {number(float(seen[1]), measure.scale)} could have been seen."
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
 def judged(task: str, measure: Measure) -> str:
     """The verdict on one task in one or two plain sentences."""
     what, where, scale = metric_name(measure.metric), f"`{name(task)}`", measure.scale
@@ -167,7 +178,7 @@ def judged(task: str, measure: Measure) -> str:
 
     start, tuned = value(measure.base, measure.base_interval), value(measure.tuned, measure.tuned_interval)
     change = f"{signed(measure.difference, scale)} {span(measure.interval, scale)}".strip()
-    limits = "; ".join(part for part in (probability(measure.p), name(measure.label)) if part)
+    limits = "; ".join(part for part in (probability(measure.chance), name(measure.label)) if part)
     behind = f"on {measure.items:,} held-out {'row' if measure.items == 1 else 'rows'}{f' ({limits})' if limits else ''}"
     if measure.kind in ("better", "worse"):
         verb = "raised" if measure.kind == "better" else "lowered"
@@ -177,9 +188,7 @@ def judged(task: str, measure: Measure) -> str:
     else:
         known = [f"{word} {text}" for word, text in (("start", start), ("tuned", tuned)) if text != MISSING]
         first = f"Whether tuning changed {what} on {where} cannot be tested: {', '.join(known) or 'no number'} {behind}."
-    detail = name(measure.verdict.removeprefix(measure.kind).removeprefix(" shown").strip(" :;,."), 200)
-    more = f"{detail[0].upper()}{detail[1:]}." if detail and measure.verdict.startswith(measure.kind) else ""
-    return " ".join(part for part in (first, more, against(measure)) if part)
+    return " ".join(part for part in (first, detail(measure), against(measure)) if part)
 
 
 def sentence(findings: Findings) -> str:

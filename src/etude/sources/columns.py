@@ -29,10 +29,10 @@ class Columns(Settings):
     """The file: .csv, .tsv, .json (a list), .jsonl or .parquet."""
     template: TemplateName | None = None
     """The task template that words the rows: a built-in name or a .yaml file of your own."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default={})
     """Field -> column, e.g. `{text: Sentence, label: Sentiment}`; a template's field that is not listed
     is the column of the same name. Without a template and without this, every column is a field."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     """Label in the file -> label of the template, e.g. `{0: negative, 1: neutral, 2: positive}`."""
     where: Expression | None = None
     """Take only rows for which this is true, e.g. `Sentence != ''`; names are columns, then fields."""

@@ -26,6 +26,9 @@ CUT_SHARE = (0.25, 0.75)
 SHORTEST_COMPLETION = 20
 """Characters below which a completion is no task."""
 
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+"""Where statements hold statements, in the order of the source."""
+
 Def = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -74,14 +77,15 @@ def parsed(text: str) -> ast.Module:
 
 def definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Def]]:
     """Every function below a node with its qualified name."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            name = f"{prefix}{child.name}"
-            if not isinstance(child, ast.ClassDef):
-                yield name, child
-            yield from definitions(child, f"{name}.")
-        elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
-            yield from definitions(child, prefix)
+    for block in BLOCKS:
+        for child in getattr(node, block, ()):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{prefix}{child.name}"
+                if not isinstance(child, ast.ClassDef):
+                    yield name, child
+                yield from definitions(child, f"{name}.")
+            else:
+                yield from definitions(child, prefix)
 
 
 def first_paragraph(node: Def) -> str:
@@ -108,6 +112,8 @@ def without_docstring(lines: list[str], node: Def) -> str:
     if sum(map(len, kept)) > 3 * CODE_CHARACTERS[1]:
         return ""
     code = dedented(kept)
+    if not any(tricky(line, kept[0]) for line in kept):
+        return code  # whole lines lost the same indentation: nothing else can have changed
     bare = copy.copy(node)
     bare.body = node.body[1:]
     try:
@@ -117,13 +123,19 @@ def without_docstring(lines: list[str], node: Def) -> str:
     return code if same else ""
 
 
+def tricky(line: str, first: str) -> bool:
+    """Whether taking away a line's indentation could change more than that."""
+    indent = first[: len(first) - len(first.lstrip())]
+    return '"""' in line or "'''" in line or line.endswith("\\") or bool(line.strip() and not line.startswith(indent))
+
+
 def dedented(lines: list[str]) -> str:
     """The lines without the indentation of the first; the inside of a text over several lines is left alone.
 
     Unlike textwrap.dedent, which changes such texts, or stops at them.
     """
     indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
-    inside = inside_texts(lines) if any('"""' in line or "'''" in line for line in lines) else frozenset()
+    inside = inside_texts(lines) if any('"""' in line or "'''" in line or line.endswith("\\") for line in lines) else frozenset()
     out = []
     for number, line in enumerate(lines, 1):
         if number in inside:
@@ -173,7 +185,7 @@ def tails(block: list[ast.stmt], inner: bool = False) -> Iterator[ast.stmt]:
     """Statements after which everything up to the function's end stands in the same or an inner block."""
     yield from block if inner else block[1:]
     last = block[-1]
-    blocks = [getattr(last, name, []) for name in ("body", "handlers", "cases", "orelse", "finalbody")]
+    blocks = [getattr(last, name, []) for name in BLOCKS]
     deepest = next((part for part in reversed(blocks) if part), None)
     if deepest and not isinstance(deepest[-1], ast.stmt):
         deepest = deepest[-1].body

@@ -93,25 +93,24 @@ def records(
     condition = parse(where) if where else None
     if condition:
         condition.check(known)
-    seen = given = kept = 0
+    seen = tried = kept = 0
     for row in rows:
         seen += 1
         if isinstance(row, BadRow):
-            given += 1
             yield row
             continue
         try:
             if condition and not condition.passes(scope(row.cells)):
                 continue
+            tried += 1
             fields = build(row.cells)
         except (Unusable, Unfit) as error:
-            given += 1
+            tried += isinstance(error, Unfit)
             yield BadRow(row.origin, str(error), str(row.cells)[:SHOWN])
             continue
-        given += 1
         kept += 1
         yield Record(identify(fields), fields, row.origin, source, task)
         if limit and kept >= limit:
             return
-    if not given:
+    if condition and not tried:
         raise DataError(f"{path}: none of the {count(seen, 'row')} passes where `{where}`")

@@ -46,7 +46,7 @@ class Stdlib(Settings):
     """The licence of the data, for the manifest."""
 
     def read(self, name: str) -> Iterator[Record | BadRow]:
-        """Every row in order of file and line. Takes about ten seconds: the whole library is parsed.
+        """Every row in order of file and line. Takes a few seconds: the whole library is parsed.
 
         Raises DataError where this Python came without its library's source, RecipeError for an unknown field.
         """
@@ -63,7 +63,8 @@ class Stdlib(Settings):
                 continue
             kept.append(Record(identify(fields), fields, origin, name, self.task))
         if not kept:
-            raise DataError(f"sources.{name}: no function of the standard library passes where `{self.where}`")
+            which = f"passes where `{self.where}`" if self.where else "fits"
+            raise DataError(f"sources.{name}: no function of the standard library in {library()} {which}")
         good = [row for row in kept if isinstance(row, Record)]
         if self.limit is not None and self.limit < len(good):
             order = sorted(good, key=lambda row: (seeds.number(0, "limit", row.id), str(row.origin)))

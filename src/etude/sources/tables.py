@@ -65,7 +65,7 @@ def known_encoding(name: str) -> str:
         "".encode(name)
     except LookupError as error:
         hint = nearest(name, ["utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "shift_jis", "ascii"])
-        raise PydanticCustomError("encoding", "no text encoding is called {name!r}{hint}", {"name": name, "hint": hint}) from error
+        raise PydanticCustomError("encoding", "no text encoding is called '{name}'{hint}", {"name": name, "hint": hint}) from error
     return name
 
 
@@ -133,7 +133,7 @@ def read(table: Table) -> Iterator[Row | BadRow]:
 def read_csv(file: IO[str], table: Table, delimiter: str) -> Iterator[Row | BadRow]:
     """Rows of CSV and TSV; quoted cells may span lines; a row's line is that of its first character."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    quoting = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
     reader = csv.reader(file, delimiter=table.delimiter or delimiter, quotechar=table.quote or None, quoting=quoting, strict=True)
     names = list(table.header)
     while True:
@@ -184,7 +184,7 @@ def read_lines(file: IO[str], table: Table, _: str) -> Iterator[Row | BadRow]:
             yield table.bad(line, f"the line is longer than {LONGEST} characters", text)
             continue
         try:
-            value = decoder().decode(text)
+            value = decoder().decode(text.rstrip("\r\n"))
         except (ValueError, RecursionError) as error:
             yield table.bad(line, undecodable(text, table) or not_json(error), text)
             continue
@@ -294,7 +294,7 @@ def not_json(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"
     where = f" at character {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-    return f"not JSON ({getattr(error, 'msg', error)}{where})"
+    return f"not JSON ({str(getattr(error, 'msg', error)).removesuffix(' at')}{where})"
 
 
 def undecodable(text: str, table: Table) -> str:

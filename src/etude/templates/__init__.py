@@ -55,7 +55,7 @@ class Template(Settings):
     """The answers there are, for a classification task."""
     label_field: str | None = None
     """The field that holds the label."""
-    rename: dict[str, str] = {}
+    rename: dict[str, str] = Field(default={})
     """Other spellings of labels -> the label."""
     phrasings: Annotated[tuple[Phrasing, ...], Field(min_length=1)]
     """Ways of asking; the first is the one used where only one is."""
@@ -71,11 +71,11 @@ class Template(Settings):
             raise PydanticCustomError("labels", "labels and label_field belong together; give both or neither")
         if self.label_field is not None and self.label_field not in self.fields:
             hint = nearest(self.label_field, self.fields)
-            raise PydanticCustomError("labels", "label_field {name!r} is no field{hint}", {"name": self.label_field, "hint": hint})
+            raise PydanticCustomError("labels", "label_field '{name}' is no field{hint}", {"name": self.label_field, "hint": hint})
         for label in self.rename.values():
             if label not in self.labels:
                 hint = nearest(label, self.labels)
-                raise PydanticCustomError("labels", "rename leads to {name!r}, which is no label{hint}", {"name": label, "hint": hint})
+                raise PydanticCustomError("labels", "rename leads to '{name}', which is no label{hint}", {"name": label, "hint": hint})
         for number, phrasing in enumerate(self.phrasings, 1):
             for part, text in phrasing.model_dump().items():
                 if why := wrong_names(text, self.fields):
@@ -94,7 +94,7 @@ def known(name: str) -> str:
     if not is_file(name) and name not in names():
         hint = nearest(name, names())
         raise PydanticCustomError(
-            "template", "no template is named {name!r}{hint} (or the path of a .yaml file)", {"name": name, "hint": hint}
+            "template", "no template is named '{name}'{hint} (or the path of a .yaml file)", {"name": name, "hint": hint}
         )
     return name
 
@@ -188,6 +188,8 @@ def worded(record: Record) -> tuple[Message, ...]:
     """The messages of a row that needs no template; raises DataError where it does."""
     fields = record.fields
     if "messages" in fields:
+        if not isinstance(fields["messages"], list | tuple):
+            raise DataError(f"{record.origin}: 'messages' is not a list")
         return tuple(message(given, record) for given in fields["messages"])
     for key in ("instruction", "output"):
         if key not in fields:
@@ -233,7 +235,7 @@ def pick_exemplars(records: Sequence[Record], k: int, seed: int, template: Templ
     for label in sorted(groups, key=lambda name: seeds.number(seed, "exemplar label", name)):
         rows = list(groups[label].values())
         bound = median_low(size(row, template) for row in rows)
-        queues.append(sorted(rows, key=lambda row: (size(row, template) > bound, seeds.number(seed, "exemplar", row.id))))  # noqa: B023
+        queues.append(sorted(rows, key=lambda row: (size(row, template) > bound, seeds.number(seed, "exemplar", row.id))))
     picked: list[Record] = []
     for turn in range(k):
         picked += [queue[turn] for queue in queues if turn < len(queue)]

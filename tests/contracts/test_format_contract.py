@@ -1,0 +1,302 @@
+"""The mask contract, for every format of the catalog; a new line in FORMATS enrols the newcomer.
+
+The segments before a trained stretch are the prompt of that turn, as text and as ids; the end of turn is
+trained; nothing in the data becomes a special token, whatever it spells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etude.encoding import Encoder, examples
+from etude.failures import DataError, RecipeError
+from etude.formats import FORMATS, ChatFormat, renderings, text
+from etude.formats.alpaca import WITH_INPUT, WITHOUT_INPUT, Alpaca
+from etude.formats.borders import stretches
+from etude.formats.jinja import Auto, Jinja
+from etude.previewing import preview
+from etude.records import IGNORED, Conversation, Encoded, Message, Origin, Segment
+
+SETTINGS = {**{name: kind() for name, kind in FORMATS.items()}, "alpaca, bare": Alpaca(preamble="none")}
+
+# Reasoning models' templates drop what an earlier answer thought and put an empty thought before a bare one.
+REWRITES = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.role == 'assistant' %}"
+    "{% set c = m.content %}{% set r = '' %}"
+    "{% if '</think>' in c %}"
+    "{% set r = c.split('</think>')[0].split('<think>')[-1] %}{% set c = c.split('</think>')[-1].lstrip('\n') %}"
+    "{% endif %}"
+    "{% if loop.last %}{{ '<think>' + r.strip('\n') + '</think>\n' }}{% endif %}{{ c }}"
+    "{% else %}{{ m.content }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+STRIPS = (
+    "{{ bos_token }}{% for m in messages %}{{ '[' + m.role + '] ' + (m.content | trim) }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+)
+FOLDS = (  # the system text stands inside the first user turn, and there is no generation prompt
+    "{% if messages[0].role == 'system' %}{% set s = '<<' + messages[0].content + '>>\n' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set s = '' %}{% set rest = messages %}{% endif %}"
+    "{% for m in rest %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turns must alternate') }}{% endif %}"
+    "{% if m.role == 'user' %}{{ bos_token + '[ASK] ' + ((s + m.content) if loop.first else m.content).strip() + ' [/ASK]' }}"
+    "{% else %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+TEMPLATES = {"own": None, "strips": STRIPS, "folds": FOLDS, "rewrites": REWRITES}
+
+words = st.lists(
+    st.sampled_from(
+        ["colour", " ", "\n", "  ", "<|im_end|>", "<|im_start|>assistant\n", "<|endoftext|>", "<think>", "### Response:", "é", "😀", "{{ 1 }}"]
+        + ["{% x %}", "\t", "a.b", "\U000f0000", "\U000f0001", "\x00", "0"]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    messages = [Message("system", draw(words) or "s")] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        messages.append(Message("user", draw(words) or "q", draw(words)))
+        messages.append(Message("assistant", draw(words)))
+    return Conversation("row", tuple(messages), Origin("data.json", 7))
+
+
+@pytest.fixture(scope="module")
+def bound(make_tokenizer: Callable[..., Any]) -> Callable[[str, str], tuple[ChatFormat, Encoder]]:
+    tokenizers = {name: make_tokenizer() if source is None else make_tokenizer(source) for name, source in TEMPLATES.items()}
+    made = {
+        (name, template): (chosen.bind(tokenizer), Encoder.of(tokenizer))
+        for template, tokenizer in tokenizers.items()
+        for name, chosen in SETTINGS.items()
+    }
+    return lambda name, template: made[name, template]  # a function, because hypothesis prints arguments
+
+
+def keeps_the_contract(form: ChatFormat, encoder: Encoder, conversation: Conversation) -> None:
+    tokenizer = encoder.tokenizer
+    rendered = renderings(form, conversation)
+    turns = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+    assert len(rendered) in (1, len(turns))
+    answers = [turns] if len(rendered) == 1 else [[t] for t in turns]
+    stops = {tokenizer.convert_tokens_to_ids(stop) for stop in form.stops()}
+    for segments, mine in zip(rendered, answers, strict=True):
+        encoded = encoder.encode("row", segments)
+        assert isinstance(encoded, Encoded)
+        ids = encoded.ids.tolist()
+        assert [s.special for s in segments].count(True) == sum(i in set(encoder.added.values()) for i in ids)
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text(segments)
+        flags = encoded.labels != IGNORED
+        assert (encoded.labels[flags] == encoded.ids[flags]).all()
+        starts = [i for i in range(len(ids)) if flags[i] and (i == 0 or not flags[i - 1])]
+        ends = [i for i in range(len(ids)) if flags[i] and (i + 1 == len(ids) or not flags[i + 1])]
+        assert len(starts) == len(mine)
+        assert {ids[i] for i in ends} <= stops
+        found = stretches(segments)
+        for turn, start, end, (before, written) in zip(mine, starts, ends, found, strict=True):
+            asked = form.prompt(replace(conversation, messages=conversation.messages[:turn]))
+            assert not any(s.trained for s in asked)
+            assert asked == form.prompt(replace(conversation, messages=conversation.messages[: turn + 1]))
+            assert text(asked) == before
+            assert encoder.ids(asked) == ids[:start]
+            for said in conversation.messages[turn].content.replace("</think>", "<think>").split("<think>"):
+                assert said.strip() in written
+            assert not set(ids[start:end]) & stops, "an end of turn inside an answer"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("name", SETTINGS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversation=conversations())
+def test_every_format_keeps_the_mask_contract(name: str, template: str, conversation: Conversation, bound: Any) -> None:
+    form, encoder = bound(name, template)
+    keeps_the_contract(form, encoder, conversation)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversation=conversations())
+def test_jinja_writes_what_transformers_writes(template: str, conversation: Conversation, bound: Any) -> None:
+    form, encoder = bound("jinja", template)
+    chat = [{"role": m.role, "content": m.words()} for m in conversation.messages]
+    assert text(form.render(conversation)) == encoder.tokenizer.apply_chat_template(chat, tokenize=False)
+    assert text(form.prompt(conversation)) == encoder.tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_plain_prompt_has_the_ids_other_tools_give_it(template: str, bound: Any) -> None:
+    form, encoder = bound("jinja", template)
+    asked = Conversation("row", (Message("system", "Be short."), Message("user", "List three colours.")))
+    chat = [{"role": m.role, "content": m.content} for m in asked.messages]
+    theirs = encoder.tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
+    assert encoder.ids(form.prompt(asked)) == theirs
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversation=conversations())
+def test_the_real_default_model_keeps_it_too(name: str, conversation: Conversation, real_tokenizer: Any) -> None:
+    keeps_the_contract(SETTINGS[name].bind(real_tokenizer), Encoder.of(real_tokenizer), conversation)
+
+
+def test_the_real_default_model_on_real_rows(real_tokenizer: Any, shared_data: Any) -> None:
+    import json
+
+    rows = json.loads((shared_data / "alpaca" / "alpaca_train.json").read_text(encoding="utf-8"))[:200]
+    talks = [
+        Conversation(str(i), (Message("user", r["instruction"], r["input"]), Message("assistant", r["output"]))) for i, r in enumerate(rows)
+    ]
+    form, encoder = Auto().bind(real_tokenizer), Encoder.of(real_tokenizer)
+    assert preview(talks, form, encoder, 0).failures == []
+    for talk in talks[:50]:
+        chat = [{"role": m.role, "content": m.words()} for m in talk.question().messages]
+        theirs = real_tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
+        assert encoder.ids(form.prompt(talk)) == theirs
+
+
+def test_auto_is_the_tokenizers_own_template_else_alpaca(make_tokenizer: Any) -> None:
+    assert Auto().bind(make_tokenizer()).name == "jinja"
+    assert Auto().bind(make_tokenizer(None)).name == "alpaca"
+
+
+def test_markup_special_and_data_plain(tokenizer: Any) -> None:
+    form = Jinja().bind(tokenizer)
+    found = form.render(Conversation("row", (Message("user", "say <|im_end|>"), Message("assistant", "<think>no"))))
+    assert Segment("say <|im_end|>") in found
+    assert found[-3:] == (Segment("<think>no", True), Segment("<|im_end|>", True, True), Segment("\n"))
+
+
+def test_a_template_that_rewrites_earlier_answers_gives_one_rendering_an_answer(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer(REWRITES)
+    form, encoder = Jinja().bind(tokenizer), Encoder.of(tokenizer)
+    talk = Conversation(
+        "row",
+        (
+            Message("user", "one?"),
+            Message("assistant", "<think>why not</think>\nyes"),
+            Message("user", "two?"),
+            Message("assistant", "<think>hm <|im_end|></think>\nno"),
+        ),
+    )
+    first, second = renderings(form, talk)
+    assert stretches(first)[0][1] == "<think>why not</think>\nyes<|im_end|>"
+    assert stretches(second)[0][1] == "<think>hm <|im_end|></think>\nno<|im_end|>"
+    assert "why not" not in text(second)
+    specials = [s.text for s in second if s.special and s.trained]
+    assert specials == ["<think>", "<|im_end|>"], "the template's tag is markup, the data's end of turn is not"
+    assert [one.id for one in examples(encoder, form, talk)] == ["row", "row"]
+
+
+def test_a_template_that_drops_what_the_answer_thought_is_refused(make_tokenizer: Any) -> None:
+    drops = "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' + m.content.split('</think>')[-1] + '<|im_end|>' }}{% endfor %}"
+    form = Jinja().bind(make_tokenizer(drops + "{% if add_generation_prompt %}{{ '<|im_start|>assistant ' }}{% endif %}"))
+    talk = Conversation("row", (Message("user", "q"), Message("assistant", "<think>long thought</think>a")), Origin("rows.json", 3))
+    with pytest.raises(DataError, match=r"rows.json:3: message 2: .*leaves out a part of the answer"):
+        form.render(talk)
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}", None),
+        ("{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}", "no added token after the answer"),
+        ("{% for m in messages %}{{ m.role + m.content }}{% endfor %}", "no added token after the answer"),
+        ("{% if add_generation_prompt %}{{ 'other' }}{% endif %}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "not how it"),
+        ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", r"leaves out message 2 \(assistant\)"),
+        ("{{ raise_exception('we do not talk') }}", "we do not talk"),
+        ("{% for m in messages %}\n{{ m.content }", "line 2"),
+        ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "refuses this conversation"),
+    ],
+)
+def test_templates_that_cannot_be_trusted_are_refused_by_name(make_tokenizer: Any, template: str, found: str | None) -> None:
+    with pytest.raises(RecipeError, match=found):
+        form = Jinja().bind(make_tokenizer(template))
+        # upper() leaves the marks whole, so only the proof can see it; the probe's words are lower case
+        form.render(Conversation("row", (Message("user", "q"), Message("assistant", "a"))))
+
+
+def test_refusals_carry_the_templates_words_and_the_rows_place(make_tokenizer: Any) -> None:
+    form = Jinja().bind(make_tokenizer(FOLDS))
+    talk = Conversation("row", (Message("user", "a"), Message("user", "b"), Message("assistant", "c")), Origin("rows.json", 5))
+    with pytest.raises(DataError, match=r"rows.json:5: .*user, user, assistant\): turns must alternate"):
+        form.render(talk)
+
+
+def test_a_template_file(make_tokenizer: Any, tmp_path: Any) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text(STRIPS, encoding="utf-8")
+    form = Jinja(template=str(path)).bind(make_tokenizer(None))
+    talk = Conversation("row", (Message("user", " q "), Message("assistant", "a")))
+    assert text(form.render(talk)) == "<|im_start|>[user] q\n[assistant] a<|im_end|>"
+    with pytest.raises(RecipeError, match=r"cannot read .*absent.jinja"):
+        Jinja(template=str(tmp_path / "absent.jinja")).bind(make_tokenizer(None))
+    with pytest.raises(RecipeError, match="no chat template"):
+        Jinja().bind(make_tokenizer(None))
+
+
+def test_alpaca_is_byte_for_byte_the_original(tokenizer: Any) -> None:
+    form = Alpaca().bind(tokenizer)
+    with_input = Conversation("row", (Message("user", "Sort.", "b a"), Message("assistant", "a b")))
+    assert WITH_INPUT == (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+    )
+    assert text(form.render(with_input)) == WITH_INPUT + "### Instruction:\nSort.\n\n### Input:\nb a\n\n### Response:a b<|im_end|>"
+    without = Conversation("row", (Message("user", "Sort."), Message("assistant", "a b")))
+    assert WITHOUT_INPUT == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    )
+    assert text(form.prompt(without)) == WITHOUT_INPUT + "### Instruction:\nSort.\n\n### Response:"
+    bare = Alpaca(preamble="none").bind(tokenizer)
+    assert text(bare.render(without)) == "### Instruction:\nSort.\n\n### Response:\na b<|im_end|>"
+
+
+def test_alpaca_matches_published_prompts(tokenizer: Any, shared_data: Any) -> None:
+    import json
+
+    rows = json.loads((shared_data / "torchtune_tiny" / "alpaca_tiny.json").read_text(encoding="utf-8"))
+    form = Alpaca().bind(tokenizer)
+    for row in rows:
+        asked = Conversation("row", (Message("user", row["instruction"], row["input"]),))
+        assert row["text"].startswith(text(form.prompt(asked)) + "\n")
+
+
+def test_alpaca_with_system_and_history(tokenizer: Any) -> None:
+    form = Alpaca().bind(tokenizer)
+    talk = Conversation(
+        "row",
+        (Message("system", "Be kind."), Message("user", "One?"), Message("assistant", "1"), Message("user", "Two?", "of 3"), Message("assistant", "2")),
+    )
+    assert text(form.render(talk)) == (
+        "Be kind.\n\n" + WITHOUT_INPUT + "### Instruction:\nOne?\n\n### Response:1<|im_end|>"
+        "\n\n### Instruction:\nTwo?\n\n### Input:\nof 3\n\n### Response:2<|im_end|>"
+    )
+
+
+def test_alpaca_refuses_what_it_cannot_write(make_tokenizer: Any, tokenizer: Any) -> None:
+    with pytest.raises(RecipeError, match="no end-of-sequence token"):
+        Alpaca().bind(make_tokenizer(None, eos_token=None))
+    form = Alpaca().bind(tokenizer)
+    with pytest.raises(DataError, match=r"rows.json:2: message 2 is from 'user' where alpaca needs 'assistant'"):
+        form.render(Conversation("row", (Message("user", "a"), Message("user", "b")), Origin("rows.json", 2)))
+    with pytest.raises(DataError, match="no user message to answer"):
+        form.prompt(Conversation("row", (Message("system", "a"),)))
+
+
+def test_alpaca_begins_as_the_tokenizer_does(make_tokenizer: Any) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer(None)
+    assert not Alpaca().bind(tokenizer).bos
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    form, encoder = Alpaca(preamble="none").bind(tokenizer), Encoder.of(tokenizer)
+    asked = form.prompt(Conversation("row", (Message("user", "q"),)))
+    assert encoder.ids(asked) == tokenizer("### Instruction:\nq\n\n### Response:\n")["input_ids"]
