@@ -275,7 +275,9 @@ def test_a_row_that_is_too_long_is_named_before_anything_is_computed(local: Call
     model = local()
     long = [*rows(), Conversation("toolong", (Message("user", "word " * 400),))]
     size = len(model.encoder.ids(model.form.prompt(long[-1])))
-    with pytest.raises(DataError, match=rf"row \(toolong\): the prompt has {size} tokens, and with 20 new ones exceeds the model's context of 512"):
+    with pytest.raises(
+        DataError, match=rf"row \(toolong\): the prompt has {size} tokens, and with 20 new ones exceeds the model's context of 512"
+    ):
         next(model.complete_each(long, Sampling(max_new_tokens=20)))
     with pytest.raises(DataError, match=r"toolong: \d+ tokens, more than the limit of 512"):
         model.logprobs([replace(long[-1], messages=(*long[-1].messages, Message("assistant", "x")))])
@@ -289,7 +291,9 @@ def test_broken_weights_are_not_answers(local: Callable[..., Local]) -> None:
         model.complete(rows()[:1], Sampling(max_new_tokens=3))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=6), Sampling(max_new_tokens=6, temperature=1.0), Sampling(max_new_tokens=6, num_beams=2)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(max_new_tokens=6), Sampling(max_new_tokens=6, temperature=1.0), Sampling(max_new_tokens=6, num_beams=2)]
+)
 def test_a_model_in_training_is_left_as_it_was(local: Callable[..., Local], tiny: Callable[..., Any], sampling: Sampling) -> None:
     calm = local()
     expected = calm.complete(rows(), sampling), calm.choose(rows(), ["a", "bc"]), calm.logprobs(rows(answer="yes"))
@@ -376,7 +380,9 @@ def test_the_chosen_answer_is_the_likeliest(local: Callable[..., Local], name: s
         model.choose(rows(), [])
 
 
-def test_a_model_without_document_attention_is_scored_one_document_at_a_time(local: Callable[..., Local], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_document_attention_is_scored_one_document_at_a_time(
+    local: Callable[..., Local], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = local(scale=3.0)
     packed = model.logprobs(rows(answer="red, green")), model.choose(rows(), ["a", "b c"])
     calls = []

@@ -194,7 +194,9 @@ def accepted(model: PreTrainedModel) -> frozenset[str]:
     return frozenset(inspect.signature(inner.forward).parameters)
 
 
-def last_logits(model: PreTrainedModel, names: frozenset[str], cache: Cache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def last_logits(
+    model: PreTrainedModel, names: frozenset[str], cache: Cache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
     """Read `ids` (rows, tokens) behind what the cache holds; float32 logits (rows, vocabulary) of the last token."""
     given: dict[str, Any] = {"position_ids": positions} if "position_ids" in names else {}
     if "logits_to_keep" in names:
@@ -203,7 +205,9 @@ def last_logits(model: PreTrainedModel, names: frozenset[str], cache: Cache, ids
     return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
 
-def start(model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniforms: Sequence[np.random.Generator | None], sampling: Sampling) -> Batch:
+def start(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniforms: Sequence[np.random.Generator | None], sampling: Sampling
+) -> Batch:
     """Read the prompts: the shared start once, each different prompt once."""
     device = next(model.parameters()).device
     names = accepted(model)

@@ -103,7 +103,9 @@ class Local:
     ) -> Iterator[tuple[int, int, Drawn]]:
         from etude.models import decoding
 
-        streams = [seeds.stream(sampling.seed, conversations[row].id, sample) if sampling.temperature > 0 else None for row, sample in batch]
+        streams = [
+            seeds.stream(sampling.seed, conversations[row].id, sample) if sampling.temperature > 0 else None for row, sample in batch
+        ]
         asked = [prompts[row] for row, _ in batch]
         for drawn in decoding.decode(self.model, asked, streams, sampling, self.stops(), self._ended(sampling)):
             row, sample = batch[drawn.index]
