@@ -426,7 +426,7 @@ def test_prompts_share_their_start_once(local: Callable[..., Local]) -> None:
     read: list[tuple[int, int]] = []
     model.model.model.embed_tokens.register_forward_hook(lambda _module, given, _out: read.append(tuple(given[0].shape)))
     found = model.complete(rows(), Sampling(max_new_tokens=4))
-    prompts = [model.encoder.ids(model.form.prompt(row)) for row in rows()]
+    prompts = [tuple(model.encoder.ids(model.form.prompt(row))) for row in rows()]
     prefix = decoding.shared_start(prompts)
     assert prefix >= decoding.SHORTEST_PREFIX
     assert read[:2] == [(1, prefix), (len(prompts), max(map(len, prompts)) - prefix)]

@@ -94,7 +94,8 @@ def test_a_second_run_reuses_everything_and_another_run_takes_over_what_is_the_s
     told = Told()
     pipeline.run(other, tmp_path / "runs" / "other", watch=told)
     assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == ["data", "start"]
-    journal.Journal(tmp_path / "runs/other/predictions/facts.start.jsonl").append({"id": "x"})
+    with journal.Journal(tmp_path / "runs/other/predictions/facts.start.jsonl") as lines:
+        lines.append({"id": "x"})
     assert "x" not in {row["id"] for row in journal.read(place / "predictions/facts.start.jsonl")}, "a copy, not a link"
 
 

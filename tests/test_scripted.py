@@ -44,10 +44,11 @@ def test_a_function_sees_the_question_without_its_answer_and_the_number_of_the_d
 def test_calls_progress_and_stop_texts() -> None:
     llm = Scripted(["good\nQuestion: next", "plain"])
     told: list[int] = []
-    answers = llm.complete(asking("a", "b"), Sampling(stop=("Question:", "\n")), told.append)
-    assert [a.text for (a,) in answers] == ["good", "plain"]
+    found = llm.complete(asking("a", "b"), Sampling(stop=("Question:", "\n")), told.append)
+    assert [a.text for (a,) in found] == ["good", "plain"]
     assert (told, llm.calls, len(llm.asked)) == ([1, 1], 1, 2)
-    assert list(Scripted(["z"]).complete_each(asking("a"), Sampling()))[0][0] == 0
+    ((index, answers),) = Scripted(["z"]).complete_each(asking("a"), Sampling())
+    assert (index, answers[0].text) == (0, "z")
 
 
 def test_one_text_is_no_script() -> None:

@@ -489,6 +489,19 @@ def test_text_over_several_lines_is_never_changed(monkeypatch):
     assert "Cache.text" not in {f.name for f in functions.functions(unseen)}
 
 
+def test_texts_continued_with_a_backslash_and_elif():
+    body = 'x = "first line \\\n        second line"\n{}return x + x + x + x'
+    source = 'class A:\n    def f(self):\n        """Return quite a long greeting."""\n        ' + body.format(" " * 8)
+    found = functions.functions(source.encode())
+    assert [f.code for f in found] == ["def f(self):\n    " + body.format(" " * 4)]
+    code = (
+        "def f(x):\n    if x > 1000 and x < 2000:\n        return x + 1 + 1000000\n    elif x:\n        return x * 2 + 1000 * x + 30000 + x"
+    )
+    cuts = [functions.finish(code, f"key{i}") for i in range(20)]
+    assert any(cuts)
+    assert not [cut for cut in cuts if cut and cut[1].startswith("elif")]
+
+
 def restored(before, completion):
     indent = before.split("\n")[-1].removesuffix(functions.TODO)
     lines = [indent + line if line else "" for line in completion.split("\n")]

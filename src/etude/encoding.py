@@ -15,6 +15,7 @@ The rules that keep the mask honest:
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -66,7 +67,7 @@ class Encoder:
         added = {t.content: int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.content.strip()}
         first = plain(json.loads(tokenizer.backend_tokenizer.to_str()), added)
         later = unprefixed(first, after_plain=False)
-        encoder = Encoder(tokenizer, added, *(build(b) for b in (first, later, unprefixed(later, after_plain=True))))
+        encoder = Encoder(tokenizer, added, *build([first, later, unprefixed(later, after_plain=True)]))
         for text in added:
             if set(encoder.ids([Segment(text)])) & (set(added.values()) - {tokenizer.unk_token_id}):
                 raise RecipeError(f"the tokenizer reads the text {text!r} as a special token even when told not to")
@@ -199,25 +200,28 @@ def shorten(pieces: Sequence[Piece], over: int) -> list[Piece] | None:
 
 
 def plain(backend: dict[str, Any], added: Mapping[str, int]) -> dict[str, Any]:
-    """A tokenizer.json without its added tokens, post-processor, truncation and padding.
+    """A tokenizer.json in which no text spells one of the `added` tokens; without post-processor, truncation and padding.
 
     Some vocabularies (SentencePiece's) hold the added tokens as ordinary entries too: there they keep their id
-    and get a name that no text spells. Added tokens of white space alone stay: they are vocabulary.
+    and get a name that nobody can write, because it is drawn anew each time. Added tokens of white space alone
+    stay, with their ids: they are vocabulary.
     """
     model = dict(backend["model"])
-    # A private-use prefix of a form that no normaliser produces; the id in it keeps names apart.
-    names = {text: f"\U0010fffd{i}\U0010fffd" for text, i in added.items()}
+    secret = secrets.token_hex(16)
+    names = {text: f"{secret}:{i}" for text, i in added.items()}
     if isinstance(model.get("vocab"), dict):
         model["vocab"] = {names.get(token, token): i for token, i in model["vocab"].items()}
     elif model.get("vocab"):
         model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
     if model.get("merges"):
-        pairs = [(merge, tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge)) for merge in model["merges"]]
+        pairs = [(merge, merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in model["merges"]]
         model["merges"] = [merge for merge, (a, b) in pairs if a + b not in names and a not in names and b not in names]
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
-    spaces = [token for token in backend.get("added_tokens") or [] if not token["content"].strip()]
-    return {**backend, "model": model, "added_tokens": spaces, "post_processor": None, "truncation": None, "padding": None}
+    # Ids of added tokens are given in order, so none may be left out where one stays.
+    tokens = [{**token, "content": names.get(token["content"], token["content"])} for token in backend.get("added_tokens") or []]
+    stays = any(not token["content"].strip() for token in tokens)
+    return {**backend, "model": model, "added_tokens": tokens if stays else [], "post_processor": None, "truncation": None, "padding": None}
 
 
 def unprefixed(backend: dict[str, Any], after_plain: bool) -> dict[str, Any]:
@@ -240,8 +244,12 @@ def unprefixed(backend: dict[str, Any], after_plain: bool) -> dict[str, Any]:
     return {**backend, "normalizer": change(backend.get("normalizer")), "pre_tokenizer": change(backend.get("pre_tokenizer"))}
 
 
-def build(backend: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of a tokenizer.json."""
+def build(backends: Sequence[dict[str, Any]]) -> list[Tokenizer]:
+    """The tokenizers of these tokenizer.json, one object for equal ones (most tokenizers know no prefix)."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(json.dumps(backend))
+    made: list[Tokenizer] = []
+    for i, backend in enumerate(backends):
+        same = [made[k] for k in range(i) if backends[k] == backend]
+        made.append(same[0] if same else Tokenizer.from_str(json.dumps(backend)))
+    return made

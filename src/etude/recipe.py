@@ -243,6 +243,8 @@ def explain(item: Mapping[str, Any], where: str, text: str) -> str:
     loc = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "constrained-", "literal["))]
     loc = [*loc, str(key)] if key else loc
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "unknown_key" and len(loc) == 1:
+        message = f"unknown key {key!r}{nearest(str(key), [*Recipe.model_fields, *(f'tune.{name}' for name in Tune.model_fields)])}"
     if item["type"] == "missing":
         message = "is needed"
     elif item["type"] not in ("unknown_key", "twice", "unknown_name", "no_type", "no_plugin"):

@@ -49,19 +49,20 @@ class Done:
 
 
 def claim(folder: Path, recipe: Recipe, text: str) -> None:
-    """Make the folder this recipe's; raises RecipeError with the difference when it is another's."""
+    """Make the folder this recipe's; raises RecipeError with the difference when a stage of another's is done there."""
     resolved = folder / "recipe.resolved.yaml"
     wanted = to_yaml(recipe.dump())
     if resolved.exists():
         found = resolved.read_text(encoding="utf-8")
-        if found != wanted:
+        if found != wanted and any((folder / "stages").glob("*.json")):
             lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), "this run", "this recipe", lineterm="", n=0)
             shown = "\n".join(line for line in lines if not line.startswith("@@"))
             raise RecipeError(
                 f"{folder} holds a run of a different recipe:\n{shown}\n"
                 f"give this one its own name with name={free_name(folder)} (stages they share are reused), or remove {folder}"
             )
-        return
+        if found == wanted:
+            return
     manifest = folder / "manifest.json"
     if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8")).get("schema", 0) > SCHEMA:
         raise RecipeError(f"{folder} was written by a newer etude; upgrade to work in it")

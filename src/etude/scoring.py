@@ -110,7 +110,7 @@ def measure(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], task: 
     found = {}
     for metric in metrics:
         stats = metric.stats(asked)
-        found[METRICS.name_of(metric)] = Measured(metric.score(stats.sum(axis=0)), metric.signature(), stats)
+        found[METRICS.name_of(metric)] = Measured(metric.score(stats.sum(axis=0)), metric.signature(asked), stats)
     return found
 
 

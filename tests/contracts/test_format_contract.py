@@ -52,13 +52,9 @@ FOLDS = (  # the system text stands inside the first user turn, and there is no 
 )
 TEMPLATES = {"own": None, "strips": STRIPS, "folds": FOLDS, "rewrites": REWRITES}
 
-words = st.lists(
-    st.sampled_from(
-        ["colour", " ", "\n", "  ", "<|im_end|>", "<|im_start|>assistant\n", "<|endoftext|>", "<think>", "### Response:", "é", "😀", "{{ 1 }}"]
-        + ["{% x %}", "\t", "a.b", "\U000f0000", "\U000f0001", "\x00", "0"]
-    ),
-    max_size=6,
-).map("".join)
+PARTS = ("colour", "a.b", "0", "é", "😀", " ", "  ", "\n", "\t", "\x00", "\U000f0000", "\U000f0001", "{{ 1 }}", "{% x %}")
+MARKUP = ("<|im_end|>", "<|im_start|>assistant\n", "<|endoftext|>", "<think>", "</think>", "### Response:", "[/ASK]")
+words = st.lists(st.sampled_from(PARTS + MARKUP), max_size=6).map("".join)
 
 
 @st.composite
@@ -118,7 +114,12 @@ def keeps_the_contract(form: ChatFormat, encoder: Encoder, conversation: Convers
 @given(conversation=conversations())
 def test_every_format_keeps_the_mask_contract(name: str, template: str, conversation: Conversation, bound: Any) -> None:
     form, encoder = bound(name, template)
-    keeps_the_contract(form, encoder, conversation)
+    try:
+        keeps_the_contract(form, encoder, conversation)
+    except DataError as error:  # a template that takes answers apart at </think> may lose some of one: refused, never silent
+        assert template == "rewrites"
+        assert any("</think>" in m.content for m in conversation.messages if m.role == "assistant")
+        assert str(error).startswith("data.json:7: ")
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -127,6 +128,8 @@ def test_every_format_keeps_the_mask_contract(name: str, template: str, conversa
 def test_jinja_writes_what_transformers_writes(template: str, conversation: Conversation, bound: Any) -> None:
     form, encoder = bound("jinja", template)
     chat = [{"role": m.role, "content": m.words()} for m in conversation.messages]
+    if template == "rewrites" and any("</think>" in m.content for m in conversation.messages):
+        return  # may be refused, as above
     assert text(form.render(conversation)) == encoder.tokenizer.apply_chat_template(chat, tokenize=False)
     assert text(form.prompt(conversation)) == encoder.tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
 
@@ -140,21 +143,29 @@ def test_a_plain_prompt_has_the_ids_other_tools_give_it(template: str, bound: An
     assert encoder.ids(form.prompt(asked)) == theirs
 
 
+@pytest.fixture(scope="module")
+def real(real_tokenizer: Any) -> Callable[[str], tuple[ChatFormat, Encoder]]:
+    encoder = Encoder.of(real_tokenizer)
+    made = {name: (chosen.bind(real_tokenizer), encoder) for name, chosen in SETTINGS.items()}
+    return lambda name: made[name]
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(conversation=conversations())
-def test_the_real_default_model_keeps_it_too(name: str, conversation: Conversation, real_tokenizer: Any) -> None:
-    keeps_the_contract(SETTINGS[name].bind(real_tokenizer), Encoder.of(real_tokenizer), conversation)
+def test_the_real_default_model_keeps_it_too(name: str, conversation: Conversation, real: Any) -> None:
+    form, encoder = real(name)
+    keeps_the_contract(form, encoder, conversation)
 
 
-def test_the_real_default_model_on_real_rows(real_tokenizer: Any, shared_data: Any) -> None:
+def test_the_real_default_model_on_real_rows(real: Any, real_tokenizer: Any, shared_data: Any) -> None:
     import json
 
     rows = json.loads((shared_data / "alpaca" / "alpaca_train.json").read_text(encoding="utf-8"))[:200]
     talks = [
         Conversation(str(i), (Message("user", r["instruction"], r["input"]), Message("assistant", r["output"]))) for i, r in enumerate(rows)
     ]
-    form, encoder = Auto().bind(real_tokenizer), Encoder.of(real_tokenizer)
+    form, encoder = real("auto")
     assert preview(talks, form, encoder, 0).failures == []
     for talk in talks[:50]:
         chat = [{"role": m.role, "content": m.words()} for m in talk.question().messages]
@@ -206,21 +217,24 @@ def test_a_template_that_drops_what_the_answer_thought_is_refused(make_tokenizer
 @pytest.mark.parametrize(
     ("template", "found"),
     [
-        ("{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}", None),
+        ("{% for m in messages %}{{ m.content | length }}{{ m.content + eos_token }}{% endfor %}", "treats some words unlike others"),
+        ("{% for m in messages %}{{ m.content | upper }}{{ eos_token }}{% endfor %}", "changes the words of message 1"),
+        ("{% for m in messages %}{{ m.content | reverse }}{{ eos_token }}{% endfor %}", "message 1 does not come out in one piece"),
         ("{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}", "no added token after the answer"),
         ("{% for m in messages %}{{ m.role + m.content }}{% endfor %}", "no added token after the answer"),
-        ("{% if add_generation_prompt %}{{ 'other' }}{% endif %}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}", "not how it"),
+        (
+            "{% if add_generation_prompt %}{{ 'other' }}{% endif %}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}",
+            "not how it",
+        ),
         ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", r"leaves out message 2 \(assistant\)"),
         ("{{ raise_exception('we do not talk') }}", "we do not talk"),
         ("{% for m in messages %}\n{{ m.content }", "line 2"),
         ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "refuses this conversation"),
     ],
 )
-def test_templates_that_cannot_be_trusted_are_refused_by_name(make_tokenizer: Any, template: str, found: str | None) -> None:
+def test_templates_that_cannot_be_trusted_are_refused_by_name(make_tokenizer: Any, template: str, found: str) -> None:
     with pytest.raises(RecipeError, match=found):
-        form = Jinja().bind(make_tokenizer(template))
-        # upper() leaves the marks whole, so only the proof can see it; the probe's words are lower case
-        form.render(Conversation("row", (Message("user", "q"), Message("assistant", "a"))))
+        Jinja().bind(make_tokenizer(template))
 
 
 def test_refusals_carry_the_templates_words_and_the_rows_place(make_tokenizer: Any) -> None:
@@ -273,7 +287,13 @@ def test_alpaca_with_system_and_history(tokenizer: Any) -> None:
     form = Alpaca().bind(tokenizer)
     talk = Conversation(
         "row",
-        (Message("system", "Be kind."), Message("user", "One?"), Message("assistant", "1"), Message("user", "Two?", "of 3"), Message("assistant", "2")),
+        (
+            Message("system", "Be kind."),
+            Message("user", "One?"),
+            Message("assistant", "1"),
+            Message("user", "Two?", "of 3"),
+            Message("assistant", "2"),
+        ),
     )
     assert text(form.render(talk)) == (
         "Be kind.\n\n" + WITHOUT_INPUT + "### Instruction:\nOne?\n\n### Response:1<|im_end|>"

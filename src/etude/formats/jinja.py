@@ -205,6 +205,8 @@ def written(
             reason = found
         elif found[0] != plain:
             reason = "it treats some words unlike others"
+        elif changed := [i for a, b, i, k in found[1] if found[0][a:b] != (pieces[i][k].strip() if inside else pieces[i][k])]:
+            reason = f"it changes the words of message {changed[0] + 1}"
         else:
             text, spans = found
             whole = [i for i, p in enumerate(pieces) if p]

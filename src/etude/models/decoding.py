@@ -63,6 +63,9 @@ class Layer(DynamicLayer):  # type: ignore[misc]
     attention itself; this one writes the new token only.
     """
 
+    keys: torch.Tensor
+    values: torch.Tensor
+    is_initialized: bool
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +156,7 @@ def padded(rows: Sequence[Sequence[int]], pads: Sequence[int]) -> torch.Tensor:
     return torch.tensor([[pad] * (width - len(row)) + list(row) for row, pad in zip(rows, pads, strict=True)])
 
 
-def shared_start(rows: Sequence[Sequence[int]]) -> int:
+def shared_start(rows: Sequence[tuple[int, ...]]) -> int:
     """Tokens at the start that all rows have in common, leaving each row at least one of its own."""
     most = min(len(row) for row in rows) - 1
     first, last = min(rows), max(rows)

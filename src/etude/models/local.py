@@ -15,7 +15,8 @@ import numpy as np
 from etude import packing, seeds
 from etude.encoding import Encoder, examples
 from etude.failures import CheckFailed, DataError, RecipeError
-from etude.formats import ChatFormat, FormatSettings, only_last_trained
+from etude.formats import ChatFormat, FormatSettings
+from etude.formats.borders import only_last_trained
 from etude.formats.jinja import Auto
 from etude.models import Answer, Progress, Sampling, weights
 from etude.records import IGNORED, Conversation, Encoded, Fate, Message
@@ -45,7 +46,7 @@ class Local:
         form: ChatFormat,
         *,
         batch_tokens: int = 16384,
-        batch_rows: int = 64,
+        batch_rows: int = 128,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -62,7 +63,8 @@ class Local:
         Raises DataError or RecipeError where the folder holds no usable model.
         """
         model, tokenizer = weights.load(folder)
-        return Local(model, tokenizer, (form or Auto()).bind(tokenizer))
+        settings: Any = form or Auto()
+        return Local(model, tokenizer, settings.bind(tokenizer))
 
     def complete(
         self, conversations: Sequence[Conversation], sampling: Sampling, progress: Progress | None = None
@@ -288,17 +290,18 @@ def apart(pack: packing.Pack) -> Iterator[tuple[packing.Pack, np.ndarray]]:
         yield packing.Pack(pack.ids[tokens], pack.positions[tokens], 0, bounds, sources, pack.targets[places], pack.rows[places]), places
 
 
-def log_probabilities(logits: torch.Tensor, targets: np.ndarray) -> np.ndarray:
+def log_probabilities(logits: torch.Tensor, targets: np.ndarray, rows: int = 128) -> np.ndarray:
     """Log-softmax of `logits` (targets, vocabulary) in float32 at `targets`, a few rows at a time so
-    that no second copy of the logits is made."""
+    that no second copy of the logits is made; float32 (targets,)."""
     import torch
 
-    wanted = torch.from_numpy(targets).to(logits.device)
-    values: list[Any] = [
-        part.float().gather(1, want[:, None]).squeeze(1) - part.float().logsumexp(1)
-        for part, want in zip(logits.split(128), wanted.split(128), strict=True)
-    ]
-    return torch.cat(values).cpu().numpy() if values else np.zeros(0, np.float32)
+    wanted = torch.from_numpy(targets).to(logits.device)[:, None]
+    values = np.zeros(len(targets), np.float32)
+    for first in range(0, len(targets), rows):
+        part = logits[first : first + rows].float()
+        chosen = part.gather(1, wanted[first : first + rows]).squeeze(1)
+        values[first : first + rows] = (chosen - part.logsumexp(1)).cpu().numpy()
+    return values
 
 
 def by_length(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -1,0 +1,119 @@
+"""The command as a user types it: help, exit codes, one message a failure, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from etude import journal
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model_folder):
+    folder = tmp_path_factory.mktemp("cli")
+    rows = [{"instruction": f"Name number {i}.", "input": "", "output": f"the number {i % 7}\x1b[31m"} for i in range(60)]
+    journal.write_rows(folder / "facts.jsonl", rows)
+    (folder / "small.yaml").write_text(
+        f"name: small\nmodel: {model_folder('llama')}\nsources:\n  facts: {{type: alpaca, path: facts.jsonl}}\n"
+        "split: {validation: 6, test: 8}\ntune:\n  method: {type: lora, r: 2}\n  rows_per_step: 8\n"
+        "score:\n  - {task: facts, metrics: [rougeL], shots: 2, sampling: {max_new_tokens: 6}}\n"
+    )
+    return folder
+
+
+def etude(place, *arguments, **given):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **given}
+    return subprocess.run([sys.executable, "-m", "etude.cli", *arguments], cwd=place, capture_output=True, text=True, env=environment)
+
+
+def test_the_main_job_and_reading_it_back(place):
+    done = etude(place, "run", "small.yaml", "tune.max_steps=2")
+    assert done.returncode == 0, done.stderr
+    for words in ("facts: start -> tuned, 95 % intervals, 8 held-out rows", "seconds: data", "report: runs/small/report.html", "try next:"):
+        assert words in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr, "text of data and models cannot drive the terminal"
+    again = etude(place, "run", "small.yaml", "tune.max_steps=2", "--json")
+    assert again.stderr.count("reused") == 4
+    assert json.loads(again.stdout)["schema"] == 1
+    refused = etude(place, "run", "small.yaml", "tune.max_steps=3")
+    assert refused.returncode == 2
+    assert "+  max_steps: 3" in refused.stderr
+    assert "name=small-2" in refused.stderr
+    (listed,) = json.loads(etude(place, "ls", "--json").stdout)
+    assert (listed["name"], listed["finished"]) == ("small", True)
+    shown = json.loads(etude(place, "show", "small", "--json").stdout)
+    assert shown["tasks"]["facts"]["rougeL"]["items"] == 8
+    row = next(journal.read(place / "runs/small/data/test.jsonl"))["id"]
+    way = json.loads(etude(place, "show", "runs/small", "--row", row[:10], "--json").stdout)
+    assert way["part"] == "test"
+    assert set(way["answers"]) == {"facts.start", "facts.tuned", "facts.few_shot"}
+    assert etude(place, "show", "small", "--row", "zzz").returncode == 2
+    assert "\x1b" not in etude(place, "show", "small", "--row", row).stdout
+    assert etude(place, "report", "small").stdout.splitlines()[0].endswith("report.html")
+
+
+def test_preview_and_plan(place):
+    seen = etude(place, "preview", "small.yaml", "-n", "1")
+    assert seen.returncode == 0, seen.stderr
+    assert "<|im_end|>" in seen.stdout
+    planned = json.loads(etude(place, "plan", "small.yaml", "--json").stdout)
+    assert planned["rows"]["train"] == 46
+    assert planned["tuning"]["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "smal.yaml"], 2, "did you mean 'small.yaml'"),
+        (["run", "small.yaml", "tune.lernin_rate=1"], 2, "did you mean 'learning_rate'"),
+        (["run", "small.yaml", "name=b", "sources.facts.path=fact.jsonl"], 3, "facts.jsonl"),
+        (["run", "small.yaml", "name=b", "split.test=100"], 3, "100"),
+        (["run"], 2, "Missing argument"),
+        (["show", "smal"], 2, "did you mean 'small'"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_failures_end_with_one_message_and_their_code(place, arguments, code, words):
+    done = etude(place, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_its_code_and_the_run_goes_on_afterwards(place, number, code):
+    name = f"stopped-{number}"
+    arguments = [sys.executable, "-m", "etude.cli", "run", "small.yaml", f"name={name}", "tune.epochs=400"]
+    with open(place / f"{name}.txt", "w+") as said:
+        child = subprocess.Popen(arguments, cwd=place, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        log = place / "runs" / name / "metrics.jsonl"
+        for _ in range(1200):
+            if log.exists() and log.stat().st_size > 400:
+                break
+            assert child.poll() is None, (place / f"{name}.txt").read_text()
+            time.sleep(0.1)
+        child.send_signal(number)
+        assert child.wait(60) == code
+    assert "goes on from there" in (place / f"{name}.txt").read_text()
+    steps = max(row["step"] for row in journal.read(log))
+    assert (place / "runs" / name / "checkpoints" / f"step-{steps:06d}").is_dir()
+
+
+def test_help_needs_no_heavy_library():
+    code = "import sys\nfrom etude.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'transformers', 'numpy', 'pydantic', 'rich', 'scipy'}))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_a_recipe_error_needs_no_heavy_library(place):
+    code = "import sys\nfrom etude import recipe\nfrom pathlib import Path\ntry:\n    recipe.load(Path(sys.argv[1]), ['seed=x'])\nexcept Exception as e:\n    pass\n"
+    code += "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'transformers', 'scipy', 'peft', 'sacrebleu', 'pyarrow', 'jinja2'}))"
+    out = subprocess.run([sys.executable, "-c", code, str(place / "small.yaml")], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
