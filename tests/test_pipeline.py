@@ -58,18 +58,30 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     catalog.NOTES.clear()
     place = tmp_path / "runs" / "small"
     found = pipeline.run(recipe(folder, facts), place, "name: small  # as given\n")
-    for name in (
-        "recipe.yaml", "recipe.resolved.yaml", "manifest.json", "data/train.jsonl", "data/validation.jsonl", "data/test.jsonl", "dropped.jsonl",
-        "metrics.jsonl", "model/adapter_model.safetensors", "model/adapter_config.json", "model/tokenizer.json", "model/chat_template.jinja",
-        "predictions/facts.start.jsonl", "predictions/facts.tuned.jsonl", "predictions/facts.few_shot.jsonl", "predictions/probes.start.jsonl",
-        "predictions/probes.tuned.jsonl", "scorecard.json", "report.html", "report.md", "results.json", "lock", "model/generation_config.json",
-    ):  # fmt: skip
+    names = (
+        "recipe.yaml recipe.resolved.yaml manifest.json data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
+    )
+    names += " model/adapter_model.safetensors model/adapter_config.json model/tokenizer.json model/chat_template.jinja lock"
+    names += " model/generation_config.json predictions/facts.start.jsonl predictions/facts.tuned.jsonl predictions/facts.few_shot.jsonl"
+    names += " predictions/probes.start.jsonl predictions/probes.tuned.jsonl scorecard.json report.html report.md results.json"
+    for name in names.split():
         assert (place / name).is_file(), name
     assert (place / "recipe.yaml").read_text() == "name: small  # as given\n"
     numbers = json.loads((place / "results.json").read_text())
     assert numbers == json.loads(json.dumps(results(found)))
     measure = numbers["tasks"]["facts"]["rougeL"]
-    assert set(measure) == {"base", "base_interval", "tuned", "tuned_interval", "difference", "interval", "p", "items", "signature", "baselines"}
+    assert set(measure) == {
+        "base",
+        "base_interval",
+        "tuned",
+        "tuned_interval",
+        "difference",
+        "interval",
+        "p",
+        "items",
+        "signature",
+        "baselines",
+    }
     assert measure["items"] == 8
     assert measure["difference"] == pytest.approx(measure["tuned"] - measure["base"])
     assert set(numbers["seconds"]) == {"data", "start", "tune", "tuned"}
@@ -220,7 +232,14 @@ def test_labels_get_majority_and_constrained_baselines(folder, tmp_path):
     source = {"type": "columns", "path": str(path), "template": "sentiment", "columns": {"text": "Sentence", "label": "Sentiment"}}
     tune = {"rows_per_step": 8, "max_steps": 1, "method": {"type": "lora", "r": 2}}
     chosen = build(
-        {"name": "news", "model": str(folder), "sources": {"news": source}, "split": {"test": 12, "validation": 4}, "tune": tune, "score": [{"task": "news", "shots": 2}]}
+        {
+            "name": "news",
+            "model": str(folder),
+            "sources": {"news": source},
+            "split": {"test": 12, "validation": 4},
+            "tune": tune,
+            "score": [{"task": "news", "shots": 2}],
+        }
     )
     found = pipeline.run(chosen, tmp_path / "runs" / "news")
     accuracy = next(m for m in found.tasks["news"] if m.metric == "accuracy")

@@ -42,7 +42,9 @@ def test_three_keys_are_enough_and_every_default_is_written_out():
 
 def test_overrides_reach_any_key():
     text = LEAST + "tune: {method: lora}\nscore:\n  - {task: rows}\n"
-    chosen = load(text, "tune.method.r=4", "tune.learning_rate=3e-4", "score.0.limit=5", "sources.rows.where=input == ''", "seed=3", "probes=[hi]")
+    chosen = load(
+        text, "tune.method.r=4", "tune.learning_rate=3e-4", "score.0.limit=5", "sources.rows.where=input == ''", "seed=3", "probes=[hi]"
+    )
     assert (chosen.tune.method.r, chosen.tune.learning_rate, chosen.seed, chosen.probes) == (4, 3e-4, 3, ("hi",))
     assert chosen.score[0].limit == 5
     assert chosen.sources["rows"].where == "input == ''"
@@ -61,7 +63,10 @@ def test_overrides_reach_any_key():
         (LEAST.replace("path: rows.jsonl", "pth: x"), "r.yaml:4: sources.rows.pth: unknown key 'pth'; did you mean 'path'?"),
         ("name: x\nmodel: y\n", "r.yaml: sources: is needed"),
         (LEAST.replace("small", "../evil"), "r.yaml:1: name: "),
-        (LEAST + "score:\n  - {task: rows, metrics: [rougel]}\n", "r.yaml:6: score.0.metrics.0: no metric named 'rougel'; did you mean 'rougeL'?"),
+        (
+            LEAST + "score:\n  - {task: rows, metrics: [rougel]}\n",
+            "r.yaml:6: score.0.metrics.0: no metric named 'rougel'; did you mean 'rougeL'?",
+        ),
         ("name: [x\n", "r.yaml:2: not YAML"),
         ("- 1\n", "a mapping of keys was expected, not list"),
         ("name: !!python/object/apply:os.system [ls]\n", "not YAML"),

@@ -181,7 +181,9 @@ def test_only_the_methods_own_weights_change(tiny, tmp_path):
     model = tiny("llama")
     before = {name: p.clone() for name, p in model.named_parameters()}
     tuned, outcome = training.train(model, rows(10), settings(method=Lora(r=4)), tmp_path)
-    frozen = {name.replace("base_model.model.", "").replace(".base_layer", ""): p for name, p in tuned.named_parameters() if "lora_" not in name}
+    frozen = {
+        name.replace("base_model.model.", "").replace(".base_layer", ""): p for name, p in tuned.named_parameters() if "lora_" not in name
+    }
     assert frozen.keys() == before.keys()
     assert all(torch.equal(frozen[name], before[name]) for name in before)
     assert outcome.trainable == sum(p.numel() for name, p in tuned.named_parameters() if "lora_" in name) > 0
@@ -190,7 +192,9 @@ def test_only_the_methods_own_weights_change(tiny, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_learns_and_reloads_to_the_same_logits(tiny, tmp_path, method):
-    data = [Encoded(str(i), np.array([5, 6, 7 + i, 40 + i, 2], np.int32), np.array([IGNORED] * 3 + [40 + i, 2], np.int32)) for i in range(6)]
+    data = [
+        Encoded(str(i), np.array([5, 6, 7 + i, 40 + i, 2], np.int32), np.array([IGNORED] * 3 + [40 + i, 2], np.int32)) for i in range(6)
+    ]
     chosen, rate = (Lora(r=16, alpha=64), 0.05) if method == "lora" else (Full(), 0.01)
     tune = settings(method=chosen, epochs=60, rows_per_step=6, learning_rate=rate)
     # frozen output rows of the usual tiny size would cap what an adapter can say
@@ -210,7 +214,10 @@ def test_lora_loads_with_plain_peft(tiny, tmp_path):
 
     model, _ = training.train(tiny("llama"), rows(6), settings(method=Lora(r=2)), tmp_path)
     Lora(r=2).save(model, tmp_path / "model")
-    assert sorted(p.name for p in (tmp_path / "model").iterdir() if p.suffix != ".md") == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir() if p.suffix != ".md") == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
     plain = PeftModel.from_pretrained(tiny("llama"), str(tmp_path / "model")).eval()
     with torch.no_grad():
         torch.testing.assert_close(plain(torch.tensor([[1, 2, 3]])).logits, model(torch.tensor([[1, 2, 3]])).logits)

@@ -68,7 +68,7 @@ def attend(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     # split, not slices: the gradient of a split is one concatenation, that of n slices n zero-filled sums
     parts = ([documents.prefix] if documents.prefix else []) + list(documents.lengths)
-    queries, keys, values = query.split(parts, 2), key.split(parts, 2), value.split(parts, 2)
+    queries, keys, values = (torch.split(tensor, parts, 2) for tensor in (query, key, value))
     outputs = []
     for index, length in enumerate(parts):
         if length == 0:
@@ -131,7 +131,7 @@ def takes_logits_to_keep(model: PreTrainedModel) -> bool:
 
 
 def honours_documents(model: PreTrainedModel, together: Pack, alone: list[Pack]) -> str:
-    """"" when a pack gives the logits of its rows one by one, else why it does not.
+    """ "" when a pack gives the logits of its rows one by one, else why it does not.
 
     `alone` holds one pack for each of `together`'s documents, in the order of its targets. The bound
     of 1e-3 of the logits' spread is far above float32 rounding and far below a row seeing another.

@@ -46,7 +46,9 @@ class Settings(BaseModel):
         for old, new in cls.spellings.items():
             if old in known and old not in cls.model_fields:
                 if new in known:
-                    raise PydanticCustomError("twice", "'{key}' is an old spelling of '{new}', and both are given", {"key": old, "new": new})
+                    raise PydanticCustomError(
+                        "twice", "'{key}' is an old spelling of '{new}', and both are given", {"key": old, "new": new}
+                    )
                 known[new] = known.pop(old)
                 note(f"{old!r} is called {new!r} here")
         fields = {f.alias or name for name, f in cls.model_fields.items()} | set(cls.model_fields)

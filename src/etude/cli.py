@@ -209,7 +209,10 @@ def main() -> None:
     from etude.failures import Failure, NoSpace
 
     def interrupt(number: int, frame: Any) -> NoReturn:
-        end(128 + number, f"interrupted by {signal.Signals(number).name}; what was finished is kept, and the same command goes on from there")
+        end(
+            128 + number,
+            f"interrupted by {signal.Signals(number).name}; what was finished is kept, and the same command goes on from there",
+        )
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)

@@ -22,7 +22,9 @@ def summary(findings: Findings, folder: Path, sentence: str) -> str:
             row += f" -> {number(m.tuned, m.scale):>7} {span(m.tuned_interval, m.scale):17}"
             lines.append(f"{row}  difference {signed(m.difference, m.scale)} {span(m.interval, m.scale)}")
             for name, baseline in m.baselines.items():
-                lines.append(f"  {'':14} {number(baseline['value'], m.scale):>7} {span(baseline['interval'], m.scale):17} {name.replace('_', '-')}")
+                lines.append(
+                    f"  {'':14} {number(baseline['value'], m.scale):>7} {span(baseline['interval'], m.scale):17} {name.replace('_', '-')}"
+                )
         lines.append("")
         for example in best(findings.examples.get(task, ()), SHOWN):
             lines += [f"  {example.id[:8]}  reference  {short(example.reference)}"]

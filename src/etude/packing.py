@@ -87,7 +87,11 @@ def branches(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> P
     """One prompt as the shared prefix, each continuation a document behind it, all of whose tokens
     are targets: the first is predicted by the prompt's last position. The prompt must not be empty."""
     prefix = len(prompt)
-    ids, positions, bounds, sources, targets, owners = [list(prompt)], [list(range(prefix))], [], [], [], []
+    ids, positions = [list(prompt)], [list(range(prefix))]
+    bounds: list[tuple[int, int]] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
     start = prefix
     for index, tokens in enumerate(continuations):
         own = list(tokens[:-1])

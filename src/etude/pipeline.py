@@ -238,19 +238,14 @@ def answer_baseline(work: Work, model: Local, data: Data, task: Task, baseline: 
 
 def probe(work: Work, model: Local, arm: str) -> None:
     """Answers to the recipe's probes."""
-    asked = [
-        Conversation(journal.digest(["probe", i, text])[:16], (Message("user", text),)) for i, text in enumerate(work.recipe.probes)
-    ]
+    asked = [Conversation(journal.digest(["probe", i, text])[:16], (Message("user", text),)) for i, text in enumerate(work.recipe.probes)]
     with work.watch.bar(f"probes: {arm}", len(asked), "rows") as told:
         scoring.ask(model, asked, Sampling(max_new_tokens=160), work.folder / f"predictions/probes.{arm}.jsonl", lambda n: told(n, ""))
 
 
 def answer_tuned(work: Work, data: Data, tuned: Sequence[PreTrainedModel]) -> dict[str, Any]:
     """The tuned model's answers to what the start model was asked."""
-    if tuned:
-        model = tuned[0]
-    else:
-        model = work.recipe.tune.method.load(work.student.loaded[0], work.folder / "model")
+    model = tuned[0] if tuned else work.recipe.tune.method.load(work.student.loaded[0], work.folder / "model")
     local = work.student.answering(model)
     near_ties = 0
     for task in work.recipe.tasks():
@@ -268,8 +263,7 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
     validation, _, _ = encoded(work, data, "validation")
     if not rows:
         raise DataError(f"no training row is left: {', '.join(sorted({fate.reason for fate in fates}))}")
-    limits = {"most_tokens": work.recipe.tune.max_tokens, "truncation": work.recipe.tune.truncation}
-    checked = previewing.preview(conversations, work.student.form, work.student.encoder, 0, **limits)
+    checked = looked_at(work.student, conversations, 0)
     if checked.failures:
         raise CheckFailed("; ".join(checked.failures))
     recipe = work.recipe
@@ -326,5 +320,10 @@ def shown(recipe: Recipe, rows: int) -> previewing.Preview:
     """What the model will see of the recipe's training rows, with the checks of the mask."""
     student = Student(weights.locate(recipe.model), recipe)
     conversations = preparing.training(recipe, preparing.read(recipe))
-    limits = {"most_tokens": recipe.tune.max_tokens, "truncation": recipe.tune.truncation}
-    return previewing.preview(conversations, student.form, student.encoder, rows, **limits)
+    return looked_at(student, conversations, rows)
+
+
+def looked_at(student: Student, conversations: Sequence[Conversation], rows: int) -> previewing.Preview:
+    """Conversations as the student will see them, checked; `rows` of them as samples."""
+    tune = student.recipe.tune
+    return previewing.preview(conversations, student.form, student.encoder, rows, most_tokens=tune.max_tokens, truncation=tune.truncation)

@@ -128,6 +128,8 @@ def as_text(found: Mapping[str, Any]) -> str:
             f"scoring {task['task']}: {task['rows']} rows, up to {task['tokens']:,} tokens; can show a difference of "
             f"{task['smallest difference (0-1 metrics)']:.3f} or more (80 % power, where arms disagree on a fifth of the rows)"
         )
-    lines.append(f"in all about {found['seconds'] / 60:.0f} minutes here, {found['memory_gb']} GB memory, {found['disk']['needed_gb']} GB disk")
+    lines.append(
+        f"in all about {found['seconds'] / 60:.0f} minutes here, {found['memory_gb']} GB memory, {found['disk']['needed_gb']} GB disk"
+    )
     lines.append(f"money: {found['money']}")
     return "\n".join(lines)

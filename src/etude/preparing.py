@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etude import journal, templates
+from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
 from etude.metrics import METRICS, Metric
 from etude.models import Sampling
@@ -110,9 +111,7 @@ def template_of(recipe: Recipe, name: str) -> templates.Template | None:
 def worded(recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = ()) -> list[Conversation]:
     """The rows of one source in words, the phrasing chosen by the recipe and the row's id."""
     template = template_of(recipe, name)
-    return [
-        templates.write(record, template, phrasing=phrasing_of(recipe, template, record.id), exemplars=exemplars) for record in records
-    ]
+    return [templates.write(record, template, phrasing=phrasing_of(recipe, template, record.id), exemplars=exemplars) for record in records]
 
 
 def phrasing_of(recipe: Recipe, template: templates.Template | None, row: str) -> int:
@@ -143,7 +142,14 @@ def metrics_of(recipe: Recipe, task: Task) -> tuple[Metric, ...]:
     names = template.metrics if template and template.metrics else PLAIN_METRICS
     chosen = task.metrics if task.metrics is not None else tuple(METRICS.find(name)() for name in names)
     labels = template.labels if template else ()
-    return tuple(metric.model_copy(update={"labels": labels}) if labels and getattr(metric, "labels", None) == () else metric for metric in chosen)
+    return tuple(with_labels(metric, labels) for metric in chosen)
+
+
+def with_labels(metric: Metric, labels: Sequence[str]) -> Metric:
+    """The metric with the task's label set, where it takes one and has none."""
+    if labels and isinstance(metric, Settings) and getattr(metric, "labels", None) == ():
+        return metric.model_copy(update={"labels": tuple(labels)})
+    return metric
 
 
 def sampling_of(recipe: Recipe, task: Task) -> Sampling:

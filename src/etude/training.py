@@ -360,7 +360,9 @@ def train(
                 save(step)
             if stop_signal() and step < len(steps):
                 save(step)
-                raise Stopped(f"stopped at step {step} of {len(steps)} with a checkpoint; the same command goes on from there", stop_signal())
+                raise Stopped(
+                    f"stopped at step {step} of {len(steps)} with a checkpoint; the same command goes on from there", stop_signal()
+                )
     seconds += time.monotonic() - began
     last = checkpoints.newest(folder / "checkpoints")
     taken = last.step if last else len(steps)

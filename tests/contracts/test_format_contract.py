@@ -115,11 +115,12 @@ def keeps_the_contract(form: ChatFormat, encoder: Encoder, conversation: Convers
 def test_every_format_keeps_the_mask_contract(name: str, template: str, conversation: Conversation, bound: Any) -> None:
     form, encoder = bound(name, template)
     try:
-        keeps_the_contract(form, encoder, conversation)
-    except DataError as error:  # a template that takes answers apart at </think> may lose some of one: refused, never silent
+        renderings(form, conversation)
+    except DataError:  # a template that takes answers apart at </think> may lose some of one: refused, never silent
         assert template == "rewrites"
         assert any("</think>" in m.content for m in conversation.messages if m.role == "assistant")
-        assert str(error).startswith("data.json:7: ")
+        return
+    keeps_the_contract(form, encoder, conversation)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

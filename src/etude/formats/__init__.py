@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 class ChatFormat(Protocol):
     """One model family's way of writing, bound to a tokenizer."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The format's name, for reports."""
+        ...
 
     def render(self, conversation: Conversation) -> tuple[Segment, ...]:
         """The whole conversation; assistant turns and their ends of turn are trained."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from etude.catalog import Catalog
 from etude.tunings.full import Full
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Tuning(Protocol):
     """A way of choosing and adding the weights that learn; a frozen settings class."""
 
-    default_learning_rate: float
+    default_learning_rate: ClassVar[float]
 
     def prepare(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         """The model with exactly the learning weights requiring gradients."""
