@@ -190,6 +190,23 @@ def test_near_ties_are_counted(local: Callable[..., Local]) -> None:
     assert sampled.near_ties == 0
 
 
+def test_rows_that_finish_early_leave_without_disturbing_the_others(local: Callable[..., Local]) -> None:
+    from transformers import GenerationConfig
+
+    model = local()
+    model.model.generation_config = GenerationConfig(eos_token_id=list(range(0, 300, 9)))  # answers of many lengths
+    asked = rows([text[:size] for text in QUESTIONS for size in (9, 12, 15)])
+    for penalty in (1.0, 1.4):
+        sampling = Sampling(max_new_tokens=30, repetition_penalty=penalty)
+        found = model.complete(asked, sampling)
+        assert found == [model.complete([row], sampling)[0] for row in asked]
+        assert len({a.tokens for (a,) in found}) > 4
+    with torch.no_grad():
+        head = model.model.get_output_embeddings().weight
+        head[1::2] = head[::2].clone()  # every token has a twin, so every step is a near tie, but none after the end
+    assert all(a.near_ties == a.tokens for (a,) in model.complete(asked, Sampling(max_new_tokens=30)))
+
+
 def forced(local: Local, text: str) -> None:
     """Make the model say `text` and its end of turn, then repeat: a table from token to next token in
     place of the layers' work."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.test_packing_contract import rows
+from contracts.test_packing_contract import alike, rows
 from etude import checkpoints, journal, training
 from etude.failures import DataError, NonFinite, RecipeError, Stopped
 from etude.records import IGNORED, Encoded
@@ -286,6 +286,31 @@ def test_dropout_of_the_model_is_set_and_used(tiny, tmp_path):
         training.train(tiny("llama"), rows(6), settings(method=Full(), dropout=share, max_steps=1), tmp_path / str(share))
         losses.append(next(journal.read(tmp_path / str(share) / "metrics.jsonl"))["loss"])
     assert losses[0] != losses[1]
+
+
+def test_dropout_switches_sharing_off_unless_asked(tiny, tmp_path):
+    data = alike()
+    shared = {}
+    for name, given in {
+        "plain": {},
+        "off": {"share_prefix": False},
+        "adapter": {"method": Lora(r=2, dropout=0.1)},
+        "model": {"dropout": 0.1},
+        "asked": {"method": Lora(r=2, dropout=0.1), "share_prefix": True},
+    }.items():
+        model = tiny("gpt2")
+        _, outcome = training.train(model, data, settings(**{"method": Lora(r=2), "epochs": 1, **given}), tmp_path / name)
+        shared[name] = outcome.shared_tokens > 0
+    assert shared == {"plain": True, "off": False, "adapter": False, "model": False, "asked": True}
+
+
+def test_sharing_never_changes_the_losses(tiny, tmp_path):
+    data, logs = alike(), []
+    for share in (False, True):
+        tune = settings(method=Full(), share_prefix=share)
+        training.train(tiny("llama"), data, tune, tmp_path / str(share), validation=alike(1))
+        logs.append([row.get("loss", row.get("validation_loss")) for row in journal.read(tmp_path / str(share) / "metrics.jsonl")])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
 
 
 def test_rows_without_a_trained_token_are_refused(tiny, tmp_path):

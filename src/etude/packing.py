@@ -1,7 +1,8 @@
 """Rows -> packs without padding: documents one after the other, each with positions of its own.
 
-A pack carries (source position, target) pairs instead of shifted labels, because a shared prefix's
-last position predicts the first token of every document behind it.
+Tokens that rows share at the start (system prompt, instruction, few-shot examples) stand in a pack
+once, and every document attends to them. So a pack carries (source position, target) pairs instead of
+shifted labels: the prefix's last position may predict the first token of every document behind it.
 """
 
 from __future__ import annotations
@@ -38,27 +39,29 @@ def pairs(row: Encoded) -> tuple[np.ndarray, np.ndarray]:
     return sources, row.labels[1:][sources]
 
 
-def concatenate(rows: Sequence[Encoded], members: Sequence[int]) -> Pack:
-    """One pack of the rows with these indices, without a prefix.
+def concatenate(rows: Sequence[Encoded], members: Sequence[int], prefix: int = 0) -> Pack:
+    """One pack of the rows with these indices, whose first `prefix` tokens are the same and stand in it once.
 
     Tokens behind a row's last source predict nothing and are left out.
     """
-    ids, positions, bounds, sources, targets, owners = [], [], [], [], [], []
-    start = 0
+    ids, positions = [rows[members[0]].ids[:prefix]], [np.arange(prefix)]
+    bounds, sources, targets, owners = [], [], [], []
+    start = prefix
     for index in members:
         source, target = pairs(rows[index])
-        length = int(source[-1]) + 1 if len(source) else len(rows[index].ids)
-        ids.append(rows[index].ids[:length])
-        positions.append(np.arange(length))
-        bounds.append((start, start + length))
-        sources.append(source + start)
+        end = max(prefix, int(source[-1]) + 1 if len(source) else len(rows[index].ids))
+        ids.append(rows[index].ids[prefix:end])
+        positions.append(np.arange(prefix, end))
+        bounds.append((start, start + end - prefix))
+        # a source inside the prefix stays there; the others move with their document
+        sources.append(np.where(source < prefix, source, source + start - prefix))
         targets.append(target)
         owners.append(np.full(len(source), index))
-        start += length
+        start += end - prefix
     return Pack(
         np.concatenate(ids).astype(np.int64),
         np.concatenate(positions).astype(np.int64),
-        0,
+        prefix,
         tuple(bounds),
         np.concatenate(sources).astype(np.int64),
         np.concatenate(targets).astype(np.int64),
@@ -66,21 +69,81 @@ def concatenate(rows: Sequence[Encoded], members: Sequence[int]) -> Pack:
     )
 
 
-def pack(rows: Sequence[Encoded], most_tokens: int) -> list[Pack]:
+def pack(rows: Sequence[Encoded], most_tokens: int, share: bool = False) -> list[Pack]:
     """Packs of at most `most_tokens` (a longer row has a pack of its own), by first fit over rows
-    of falling length; the same rows give the same packs. `Pack.rows` are indices into `rows`."""
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
-    bins: list[tuple[list[int], int]] = []
-    for index in order:
-        length = len(rows[index].ids)
-        for slot, (members, used) in enumerate(bins):
-            if used + length <= most_tokens:
+    of falling length; the same rows give the same packs. `Pack.rows` are indices into `rows`.
+
+    With `share`, rows that begin alike are packed together behind what they share.
+    """
+    groups = prefix_groups(rows) if share else [(0, list(range(len(rows))))]
+    return [concatenate(rows, members, prefix) for prefix, group in groups for members in bins(rows, group, prefix, most_tokens)]
+
+
+def bins(rows: Sequence[Encoded], group: Sequence[int], prefix: int, most_tokens: int) -> list[list[int]]:
+    """The group's rows in bins of at most `most_tokens`, each bin holding the prefix once; first fit decreasing."""
+    found: list[tuple[list[int], int]] = []
+    for index in sorted(group, key=lambda i: (-len(rows[i].ids), i)):
+        own = len(rows[index].ids) - prefix
+        for slot, (members, used) in enumerate(found):
+            if used + own <= most_tokens:
                 members.append(index)
-                bins[slot] = (members, used + length)
+                found[slot] = (members, used + own)
                 break
         else:
-            bins.append(([index], length))
-    return [concatenate(rows, members) for members, _ in bins]
+            found.append(([index], prefix + own))
+    return [members for members, _ in found]
+
+
+LEAST_SHARED = 8
+"""A shorter prefix saves less than attending to it apart costs."""
+
+
+def prefix_groups(rows: Sequence[Encoded]) -> list[tuple[int, list[int]]]:
+    """(tokens shared at the start, row indices): the grouping by common prefixes that saves most tokens.
+
+    Rows sorted by their tokens are the leaves of a trie. At each of its nodes either all rows below
+    share the node's prefix, which saves it for all but one of them, or the branches are grouped apart.
+    A prefix never reaches beyond the position that predicts a row's first trained token.
+    """
+    shareable = []
+    for row in rows:
+        sources, _ = pairs(row)
+        shareable.append(row.ids[: int(sources[0]) + 1 if len(sources) else 0].tolist())
+    order = sorted(range(len(rows)), key=lambda i: (shareable[i], i))
+    common = [shared_start(shareable[a], shareable[b]) for a, b in zip(order, order[1:], strict=False)]
+    chosen: list[tuple[int, list[int]]] = []
+    loose: list[int] = []
+    for depth, low, high in best_split(common, 0, len(order))[1]:
+        if depth >= LEAST_SHARED and high - low > 1:
+            chosen.append((depth, sorted(order[low:high])))
+        else:
+            loose += order[low:high]
+    return [*chosen, (0, sorted(loose))] if loose else chosen
+
+
+def best_split(common: Sequence[int], low: int, high: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """(tokens saved, groups as (depth, low, high)) for the sorted rows low..high; `common[i]` is what
+    rows i and i + 1 share. Split where the least is shared, wherever the parts together save more."""
+    if high - low < 2:
+        return 0, [(0, low, high)] if high > low else []
+    depth = min(common[low : high - 1])
+    cuts = [i + 1 for i in range(low, high - 1) if common[i] == depth]
+    whole = depth * (high - low - 1)
+    if len(cuts) == high - low - 1:
+        return whole, [(depth, low, high)]
+    parts = [best_split(common, a, b) for a, b in zip([low, *cuts], [*cuts, high], strict=True)]
+    apart = sum(saved for saved, _ in parts)
+    return (apart, [group for _, groups in parts for group in groups]) if apart > whole else (whole, [(depth, low, high)])
+
+
+def shared_start(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two rows share at the start."""
+    count = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
 
 
 def branches(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Pack:

@@ -75,6 +75,9 @@ class Tune(Settings):
     """What happens to a longer row: the middle of its prompt is cut, it is dropped with a reason, or the run is refused."""
     pack_tokens: Annotated[int, Field(ge=1)] = 1024
     """Tokens of one forward pass. Never changes the loss, only speed and memory."""
+    share_prefix: bool | None = None
+    """Compute tokens that rows share at the start once a pack. Exact only without dropout, so by default it is on
+    without dropout and off with it; `true` shares a prefix (and its dropped units) even then."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     warmup: Annotated[float, Field(ge=0)] = 0.03
@@ -122,6 +125,7 @@ class Trained:
     tokens: int
     seconds: float
     packed: bool
+    shared_tokens: int
 
 
 def plan_steps(rows: Sequence[Encoded], tune: Tune, seed: int) -> list[list[int]]:
@@ -221,13 +225,26 @@ def evaluate(model: PreTrainedModel, packs: Sequence[packing.Pack], documents: b
     return total / sum(len(pack.targets) for pack in packs)
 
 
-def packable(model: PreTrainedModel, rows: Sequence[Encoded]) -> bool:
+def drops(model: PreTrainedModel) -> bool:
+    """Whether anything in the model drops units in training."""
+    import torch
+
+    modules = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    names = ("attention_dropout", "attn_pdrop", "dropout", "activation_dropout", "layerdrop")
+    return modules or any((getattr(model.config, name, 0.0) or 0.0) > 0 for name in names)
+
+
+def packable(model: PreTrainedModel, rows: Sequence[Encoded], share: bool) -> bool:
     """Whether packs give this model the logits of single rows, measured on its two shortest rows."""
-    shortest = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))[:2]
+    shortest = [rows[i] for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids))[:2]]
     if len(shortest) < 2:
         return False
-    together = packing.concatenate(rows, shortest)
-    why = attention.honours_documents(model, together, [packing.concatenate(rows, [i]) for i in shortest])
+    together = packing.pack(shortest, sum(len(row.ids) for row in shortest), share)
+    if len(together) > 1:
+        together = packing.pack(shortest, sum(len(row.ids) for row in shortest))
+    # in the order of the pack's documents
+    order = list(dict.fromkeys(together[0].rows.tolist()))
+    why = attention.honours_documents(model, together[0], [packing.concatenate(shortest, [i]) for i in order])
     if why:
         note(f"rows are not packed for this model: {why}")
     return not why
@@ -282,26 +299,28 @@ def train(
     set_dropout(model, tune.dropout)
     model = tune.method.prepare(model, seeds.number(seed, "adapter") % 2**32)
     torch.manual_seed(seeds.number(seed, "dropout") % 2**32)
-    documents = packable(model, rows)
+    share = tune.share_prefix if tune.share_prefix is not None else not drops(model)
+    documents = packable(model, rows, share)
+    share = share and documents
     optimizer = accelerator.prepare(optimizer_of(model, tune))
     steps = plan_steps(rows, tune, seed)
     pack_tokens = tune.pack_tokens if documents else 1
-    validation_packs = packing.pack(validation, pack_tokens)
+    validation_packs = packing.pack(validation, pack_tokens, documents)
     evaluate_at = evaluation_steps(steps, len(rows), tune) if validation_packs else set()
     all_tokens = sum(len(rows[i].ids) for step in steps for i in step)
 
-    best, best_step, since, tokens, first, seconds = math.inf, 0, 0, 0, 0, 0.0
+    best, best_step, since, tokens, shared, first, seconds = math.inf, 0, 0, 0, 0, 0, 0.0
     resumed = checkpoints.newest(folder / "checkpoints")
     if resumed:
         checkpoints.restore(resumed, model, optimizer)
         kept = resumed.progress
         best, best_step, since = kept["best"] if kept["best"] is not None else math.inf, kept["best_step"], kept["since"]
-        tokens, first, seconds = kept["tokens"], resumed.step, kept["seconds"]
+        tokens, shared, first, seconds = kept["tokens"], kept["shared"], resumed.step, kept["seconds"]
         note(f"training goes on from step {first} of {len(steps)}")
     lines = journal_until(folder / "metrics.jsonl", first)
 
     def save(step: int) -> None:
-        facts = {"best": best if best < math.inf else None, "best_step": best_step, "since": since, "tokens": tokens}
+        facts = {"best": best if best < math.inf else None, "best_step": best_step, "since": since, "tokens": tokens, "shared": shared}
         checkpoints.save(folder / "checkpoints", step, model, optimizer, {**facts, "seconds": seconds + time.monotonic() - began})
         checkpoints.prune(folder / "checkpoints", {step, best_step})
 
@@ -312,7 +331,8 @@ def train(
         for number in range(first, len(steps)):
             if stopped_early:
                 break
-            packs = packing.pack([rows[i] for i in steps[number]], pack_tokens)
+            packs = packing.pack([rows[i] for i in steps[number]], pack_tokens, share)
+            shared += sum(pack.prefix * (len(pack.bounds) - 1) for pack in packs)
             trained_tokens = sum(len(pack.targets) for pack in packs)
             for group in optimizer.param_groups:
                 group["lr"] = rate(number, len(steps), tune)
@@ -373,7 +393,7 @@ def train(
     trainable = sum(p.numel() for p in checkpoints.learning(model).values())
     parameters = sum(p.numel() for p in model.parameters())
     return model, Trained(
-        taken, best_step or taken, best if best < math.inf else None, trainable, parameters, tokens, round(seconds, 3), documents
+        taken, best_step or taken, best if best < math.inf else None, trainable, parameters, tokens, round(seconds, 3), documents, shared
     )
 
 

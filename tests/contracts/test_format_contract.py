@@ -106,6 +106,8 @@ def keeps_the_contract(form: ChatFormat, encoder: Encoder, conversation: Convers
             for said in conversation.messages[turn].content.replace("</think>", "<think>").split("<think>"):
                 assert said.strip() in written
             assert not set(ids[start:end]) & stops, "an end of turn inside an answer"
+            alone = form.render(replace(conversation, messages=conversation.messages[: turn + 1]))
+            assert stretches(alone)[-1] == (before, written), "an earlier answer is trained as it would be if it were the last"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -205,6 +207,21 @@ def test_a_template_that_rewrites_earlier_answers_gives_one_rendering_an_answer(
     specials = [s.text for s in second if s.special and s.trained]
     assert specials == ["<think>", "<|im_end|>"], "the template's tag is markup, the data's end of turn is not"
     assert [one.id for one in examples(encoder, form, talk)] == ["row", "row"]
+
+
+def test_an_earlier_answer_is_trained_as_if_it_were_the_last(make_tokenizer: Any) -> None:
+    form = Jinja().bind(make_tokenizer(REWRITES))
+    turns = (Message("user", "one?"), Message("assistant", "yes"), Message("user", "two?"), Message("assistant", "no"))
+    answers = [stretches(one)[0][1] for one in renderings(form, Conversation("row", turns))]
+    assert answers == ["<think></think>\nyes<|im_end|>", "<think></think>\nno<|im_end|>"]
+
+
+def test_only_the_answer_a_template_takes_apart_gets_its_tags(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer(REWRITES)
+    form, encoder = Jinja().bind(tokenizer), Encoder.of(tokenizer)
+    turns = (Message("user", "one?"), Message("assistant", "<think>"), Message("user", "two?"), Message("assistant", "<think>a</think>b"))
+    keeps_the_contract(form, encoder, Conversation("row", turns))
+    assert Segment("<think>", trained=True) in renderings(form, Conversation("row", turns))[0], "data, and not the tag"
 
 
 def test_a_template_that_drops_what_the_answer_thought_is_refused(make_tokenizer: Any) -> None:

@@ -68,6 +68,50 @@ def test_packs_equal_single_rows_in_loss_and_gradients(tiny, name):
     close(gradients(model, packing.pack(data, 1), documents=False), expected)
 
 
+def alike(seed: int = 0) -> list[Encoded]:
+    """Rows with two instructions (15 and 22 tokens, 10 of them common), answers of 1 to 9 tokens; in one row
+    of each the answer follows the shared tokens at once, so a prefix position predicts it."""
+    draws = np.random.default_rng(seed)
+    system = draws.integers(0, 300, 10)
+    made = []
+    for number in range(14):
+        head = np.concatenate([system, np.random.default_rng(number % 2).integers(0, 300, 5 + 7 * (number % 2))])
+        own = draws.integers(0, 300, 0 if number in (4, 5) else draws.integers(1, 25))
+        answer = draws.integers(0, 300, draws.integers(1, 10))
+        ids = np.concatenate([head, own, answer]).astype(np.int32)
+        labels = np.where(np.arange(len(ids)) >= len(head) + len(own), ids, IGNORED).astype(np.int32)
+        made.append(Encoded(str(number), ids, labels))
+    return made
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("most", [64, 4096])
+def test_a_shared_prefix_changes_neither_loss_nor_gradients(tiny, name, most):
+    model, data = tiny(name), alike()
+    packs = packing.pack(data, most, share=True)
+    assert sum(len(pack.ids) for pack in packs) < 0.8 * sum(len(pack.ids) for pack in packing.pack(data, most))
+    assert {pack.prefix for pack in packs} == {15, 22}
+    assert any(int(pack.sources.min()) == pack.prefix - 1 for pack in packs), "a prefix position predicts a first answer token"
+    close(gradients(model, packs, documents=True), naive(model, data))
+
+
+def test_sharing_holds_every_target_once_and_no_pack_is_too_long():
+    data = alike(3) + rows(9, seed=8)
+    for most in (48, 100, 1000):
+        packs = packing.pack(data, most, share=True)
+        found = sorted((int(r), int(t)) for pack in packs for r, t in zip(pack.rows, pack.targets, strict=True))
+        assert found == sorted((i, int(t)) for i, row in enumerate(data) for t in row.labels[1:][row.labels[1:] != IGNORED])
+        assert all(len(pack.ids) <= most for pack in packs if len(pack.bounds) > 1)
+
+
+def test_rows_that_are_one_another_share_all_they_may():
+    row = alike()[0]
+    (group,) = packing.prefix_groups([row, row, row])
+    assert group == (int(packing.pairs(row)[0][0]) + 1, [0, 1, 2])
+    assert packing.prefix_groups(rows(1)) == [(0, [0])]
+    assert packing.prefix_groups([]) == []
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_document_that_sees_its_neighbour_is_noticed(tiny, name):
     """The measurement behind packing must fail a model that ignores the bounds."""
@@ -125,4 +169,4 @@ def test_a_sliding_window_shorter_than_a_document_is_refused(tiny, tokenizer):
     )  # fmt: skip
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    assert not training.packable(model, rows(4))
+    assert not training.packable(model, rows(4), share=False)

@@ -193,37 +193,12 @@ def written(
 ) -> Written:
     """Render `messages` with and without marks, and prove that the marks change nothing.
 
-    Raises DataError (without the row's origin) when the template refuses them or the proof fails.
+    Ways to mark, from the plainest on: each content; the same inside outer white space, for templates that
+    strip; only contents with words, for templates that test for emptiness; then the answers that do not come
+    out whole (those alone: a message is read the same way in a prompt and in the whole) apart at their
+    `<think>` tags. Raises DataError (without the row's origin) when the template refuses the messages or no way proves.
     """
     words = [message.words() for message in messages]
-    reason = ""
-    for pieces, inside in attempts(messages, words):
-        base = free(words, source, 2 * sum(len(p) for p in pieces))
-        plain, marked = run(tokenizer, source, messages, [words, mark(pieces, words, base, inside)], ask)
-        found = unmark(marked, base, pieces)
-        if isinstance(found, str):
-            reason = found
-        elif found[0] != plain:
-            reason = "it treats some words unlike others"
-        elif changed := [i for a, b, i, k in found[1] if found[0][a:b] != (pieces[i][k].strip() if inside else pieces[i][k])]:
-            reason = f"it changes the words of message {changed[0] + 1}"
-        else:
-            text, spans = found
-            whole = [i for i, p in enumerate(pieces) if p]
-            seen = {(i, k) for _, _, i, k in spans}
-            lost = [i for i in whole if (i, len(pieces[i]) - 1) not in seen and pieces[i][-1].strip()]
-            if lost:
-                raise DataError(f"the chat template leaves out message {lost[0] + 1} ({messages[lost[0]].role})")
-            torn = frozenset(i for i in whole for k, p in enumerate(pieces[i]) if p.strip() and (i, k) not in seen and k % 2 == 0)
-            data = tuple((a, b, i) for a, b, i, _ in spans)
-            return Written(text, data, tokens(text, data, added), torn)
-    raise DataError(f"cannot tell the words of this row from the chat template's markup: {reason}")
-
-
-def attempts(messages: Sequence[Message], words: Sequence[str]) -> list[tuple[list[list[str]], bool]]:
-    """Ways to mark, from the plainest on: pieces per message, of which the even ones are marked, and whether
-    marks stand inside outer white space. Each content; the same for templates that strip; only contents with
-    words, for templates that test for emptiness; answers taken apart at their `<think>` tags."""
     whole = [[w] for w in words]
     spoken = [[w] if w.strip() else [] for w in words]
     ways = [(whole, False)]
@@ -231,10 +206,59 @@ def attempts(messages: Sequence[Message], words: Sequence[str]) -> list[tuple[li
         ways.append((whole, True))
     if spoken != whole:
         ways.append((spoken, True))
-    if any(m.role == "assistant" and REASONING.search(w) for m, w in zip(messages, words, strict=True)):
-        apart = [REASONING.split(w) if m.role == "assistant" and w.strip() else p for m, w, p in zip(messages, words, spoken, strict=True)]
-        ways.append((apart, True))
-    return ways
+    apart: set[int] = set()
+    while True:
+        pieces, inside = ways.pop(0)
+        base = free(words, source, 2 * sum(len(p) for p in pieces))
+        plain, marked = run(tokenizer, source, messages, [words, mark(pieces, words, base, inside)], ask)
+        found = proven(plain, marked, base, pieces, inside)
+        if isinstance(found, list):
+            return settled(plain, found, pieces, messages, added)
+        reason, blamed = found
+        if not ways and blamed is not None and blamed not in apart and takes_apart(messages[blamed]):
+            apart.add(blamed)
+            ways.append(([REASONING.split(w) if i in apart else p for i, (w, p) in enumerate(zip(words, spoken, strict=True))], True))
+        if not ways:
+            raise DataError(f"cannot tell the words of this row from the chat template's markup: {reason}")
+
+
+def takes_apart(message: Message) -> bool:
+    """Whether a template may take this message apart at its `<think>` tags."""
+    return message.role == "assistant" and REASONING.search(message.words()) is not None
+
+
+def proven(
+    plain: str, marked: str, base: int, pieces: Sequence[Sequence[str]], inside: bool
+) -> list[tuple[int, int, int, int]] | tuple[str, int | None]:
+    """The data's spans (start, end, message, piece), or why they are not sure, and which message is to blame if it is one."""
+    found = unmark(marked, base, pieces)
+    if isinstance(found[0], int):
+        return f"message {found[0] + 1} does not come out in one piece", found[0]
+    text, spans = found
+    if text != plain:
+        return "it treats some words unlike others", None
+    for start, end, message, piece in spans:
+        given = pieces[message][piece]
+        if text[start:end] != (given.strip() if inside else given):
+            return f"it changes the words of message {message + 1}", message
+    return spans
+
+
+def settled(
+    text: str,
+    spans: Sequence[tuple[int, int, int, int]],
+    pieces: Sequence[Sequence[str]],
+    messages: Sequence[Message],
+    added: re.Pattern[str] | None,
+) -> Written:
+    """A proven rendering; raises DataError when it leaves a message out."""
+    seen = {(message, piece) for _, _, message, piece in spans}
+    for i, parts in enumerate(pieces):
+        if parts and parts[-1].strip() and (i, len(parts) - 1) not in seen:
+            raise DataError(f"the chat template leaves out message {i + 1} ({messages[i].role})")
+    torn = frozenset(i for i, p in enumerate(pieces) for k, part in enumerate(p) if k % 2 == 0 and part.strip() and (i, k) not in seen)
+    data = tuple((start, end, message) for start, end, message, _ in spans)
+    return Written(text, data, tokens(text, data, added), torn)
 
 
 def free(words: Sequence[str], source: str, count: int) -> int:
@@ -284,8 +308,9 @@ def run(
         raise DataError(f"the chat template refuses this conversation (messages: {roles}): {error}") from error
 
 
-def unmark(marked: str, base: int, pieces: Sequence[Sequence[str]]) -> tuple[str, list[tuple[int, int, int, int]]] | str:
-    """The text without its marks and the spans (start, end, message, piece) between them, or why the marks are broken."""
+def unmark(marked: str, base: int, pieces: Sequence[Sequence[str]]) -> tuple[str, list[tuple[int, int, int, int]]] | tuple[int, None]:
+    """The text without its marks and the spans (start, end, message, piece) between them; or the first message
+    whose marks are not a pair, and None."""
     owner: list[tuple[int, int]] = [(i, k) for i, p in enumerate(pieces) for k in range(len(p))]
     if not owner:
         return marked, []
@@ -298,12 +323,12 @@ def unmark(marked: str, base: int, pieces: Sequence[Sequence[str]]) -> tuple[str
         last = found.end()
         which, closing = divmod(ord(found.group()) - base, 2)
         if closing != (opened >= 0) or (closing and which != opened):
-            return f"message {owner[which][0] + 1} does not come out in one piece"
+            return owner[opened if opened >= 0 else which][0], None
         if closing:
             spans.append((start, length, *owner[which]))
         opened, start = (-1, 0) if closing else (which, length)
     if opened >= 0:
-        return f"message {owner[opened][0] + 1} is cut off"
+        return owner[opened][0], None
     return "".join([*parts, marked[last:]]), spans
 
 

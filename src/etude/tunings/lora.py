@@ -45,7 +45,14 @@ class Lora(Settings):
 
         chosen = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
         config = LoraConfig(
-            task_type=TaskType.CAUSAL_LM, r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=chosen, bias="none"
+            task_type=TaskType.CAUSAL_LM,
+            r=self.r,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=chosen,
+            bias="none",
+            # GPT-2 keeps its weights as (in, out)
+            fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
