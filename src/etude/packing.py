@@ -7,6 +7,7 @@ shifted labels: the prefix's last position may predict the first token of every 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,7 @@ def prefix_groups(rows: Sequence[Encoded]) -> list[tuple[int, list[int]]]:
         sources, _ = pairs(row)
         shareable.append(row.ids[: int(sources[0]) + 1 if len(sources) else 0].tolist())
     order = sorted(range(len(rows)), key=lambda i: (shareable[i], i))
-    common = [shared_start(shareable[a], shareable[b]) for a, b in zip(order, order[1:], strict=False)]
+    common = [shared_start(shareable[a], shareable[b]) for a, b in itertools.pairwise(order)]
     chosen: list[tuple[int, list[int]]] = []
     loose: list[int] = []
     for depth, low, high in best_split(common, 0, len(order))[1]:

@@ -1,0 +1,101 @@
+"""README and docs are true: their recipes load, their commands exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from etude import catalog, recipe
+from etude.cli import app
+from etude.shipped import names
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
+
+
+def fences(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every `etude ...` line of every shell block."""
+    found = []
+    for path in PAGES:
+        for block in fences(path, "(?:bash|sh|console|)"):
+            for line in block.splitlines():
+                text = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+                if text.startswith("etude ") and "|" not in text:
+                    found.append((path.name, shlex.split(text, comments=True)[1:]))
+    return found
+
+
+def test_commands_exist():
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert commands(), "the README shows commands"
+    for page, words in commands():
+        assert words[0] in known or words[0].startswith("--"), f"{page}: etude {' '.join(words)}"
+
+
+def test_every_command_is_told():
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        assert f"etude {command.name or command.callback.__name__}" in told
+
+
+def test_recipes_in_the_docs_load():
+    catalog.NOTES.clear()
+    blocks = [(path, block) for path in PAGES for block in fences(path, "yaml")]
+    assert blocks
+    for path, block in blocks:
+        recipe.build(recipe.parse(block, str(path)), str(path), block)
+    catalog.NOTES.clear()
+
+
+def test_shipped_recipes_named_in_commands_exist():
+    for page, words in commands():
+        for word in words:
+            if word.startswith("recipes/"):
+                assert Path(word).stem in names(), f"{page}: {word}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, model_folder):
+    """Each Python block runs with a tiny model in the place of the default one."""
+    from etude import journal
+
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": f"Name number {i}.", "input": "", "output": f"the number {i % 7}"} for i in range(60)]
+    journal.write_rows(tmp_path / "rows.jsonl", rows)
+    blocks = [block for path in PAGES for block in fences(path, "python")]
+    assert blocks
+    for block in blocks:
+        exec(compile(block.replace("smollm2-135m-instruct", str(model_folder("llama"))), "docs", "exec"), {"__name__": "docs"})
+
+
+def test_dependencies_are_all_explained():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    for requirement in project["dependencies"]:
+        name = re.split(r"[<>=!\[]", requirement)[0]
+        assert re.search(rf"\b{re.escape(name)}\b", page), f"docs/dependencies.md does not say why {name}"
+
+
+def test_public_names_are_there():
+    import etude
+
+    assert etude.__all__ == sorted(etude.__all__)
+    for name in etude.__all__:
+        assert getattr(etude, name)
+    with pytest.raises(AttributeError):
+        etude.nothing  # noqa: B018
