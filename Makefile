@@ -28,7 +28,7 @@ acceptance: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow --durations=0
 
 .venv/made:
-	@test -n "$(PYTHON)" || { echo "etude needs Python 3.11 or newer; none was found. Install it, or say make PYTHON=/path/to/python"; exit 2; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "etude needs Python 3.11 or newer; none was found. Install it, or say make PYTHON=/path/to/python"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no ensurepip, so it cannot make a virtual environment." \
 		"On Debian or Ubuntu: apt install python3-venv. Or say make PYTHON=/path/to/another/python"; exit 2; }
 	$(PYTHON) -m venv .venv

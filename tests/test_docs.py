@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -82,8 +85,6 @@ def test_python_blocks_run(tmp_path, monkeypatch, model_folder):
 
 
 def test_dependencies_are_all_explained():
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
     for requirement in project["dependencies"]:
@@ -99,3 +100,25 @@ def test_public_names_are_there():
         assert getattr(etude, name)
     with pytest.raises(AttributeError):
         etude.nothing  # noqa: B018
+
+
+def make(place: Path, python: str, *targets: str):
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, place)
+    return subprocess.run(["make", f"PYTHON={python}", *targets], cwd=place, capture_output=True, text=True)
+
+
+def test_make_says_how_to_mend_a_python_without_ensurepip(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\ncase \"$*\" in *ensurepip*) exit 1;; esac\nexit 0\n")
+    python.chmod(0o755)
+    done = make(tmp_path, str(python), "quickstart")
+    assert done.returncode == 2
+    assert "python3-venv" in done.stdout + done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_says_when_there_is_no_python(tmp_path):
+    done = make(tmp_path, "", "test")
+    assert done.returncode == 2
+    assert "Python 3.11 or newer" in done.stdout + done.stderr

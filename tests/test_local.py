@@ -194,7 +194,7 @@ def test_rows_that_finish_early_leave_without_disturbing_the_others(local: Calla
     from transformers import GenerationConfig
 
     model = local()
-    model.model.generation_config = GenerationConfig(eos_token_id=list(range(0, 300, 9)))  # answers of many lengths
+    model.model.generation_config = GenerationConfig(eos_token_id=list(range(0, 300, 3)))  # answers of many lengths
     asked = rows([text[:size] for text in QUESTIONS for size in (9, 12, 15)])
     for penalty in (1.0, 1.4):
         sampling = Sampling(max_new_tokens=30, repetition_penalty=penalty)
@@ -253,13 +253,15 @@ def test_stop_texts_end_beams(local: Callable[..., Local]) -> None:
     assert stop not in answer.text
 
 
-def test_ends_of_turn_come_from_format_tokenizer_and_model(local: Callable[..., Local], tokenizer: Any) -> None:
+def test_ends_of_turn_come_from_format_tokenizer_and_model(
+    local: Callable[..., Local], tiny: Callable[..., Any], tokenizer: Any, make_tokenizer: Callable[..., Any]
+) -> None:
     from transformers import GenerationConfig
 
-    model = local()
+    apart = make_tokenizer(eos_token="<|endoftext|>")
+    model = Local(tiny(), apart, Auto().bind(apart))
     model.model.generation_config = GenerationConfig(eos_token_id=[7, 9])
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert model.stops() == {7, 9, end}
+    assert model.stops() == {7, 9, *apart.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])}
     other = local(form=Alpaca())
     other.model.generation_config = GenerationConfig(eos_token_id=8)
     assert other.stops() == {8, tokenizer.eos_token_id}

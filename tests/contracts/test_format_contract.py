@@ -18,7 +18,7 @@ from etude.encoding import Encoder, examples
 from etude.failures import DataError, RecipeError
 from etude.formats import FORMATS, ChatFormat, renderings, text
 from etude.formats.alpaca import WITH_INPUT, WITHOUT_INPUT, Alpaca
-from etude.formats.borders import stretches
+from etude.formats.borders import BORDER, stretches
 from etude.formats.jinja import Auto, Jinja
 from etude.previewing import preview
 from etude.records import IGNORED, Conversation, Encoded, Message, Origin, Segment
@@ -245,6 +245,7 @@ def test_a_template_that_drops_what_the_answer_thought_is_refused(make_tokenizer
             "not how it",
         ),
         ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", r"leaves out message 2 \(assistant\)"),
+        ("{% for m in messages %}{{ m.content[:-1] }}{{ eos_token }}{% endfor %}", "message 1 does not come out in one piece"),
         ("{{ raise_exception('we do not talk') }}", "we do not talk"),
         ("{% for m in messages %}\n{{ m.content }", "line 2"),
         ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "refuses this conversation"),
@@ -316,6 +317,18 @@ def test_alpaca_with_system_and_history(tokenizer: Any) -> None:
     assert text(form.render(talk)) == (
         "Be kind.\n\n" + WITHOUT_INPUT + "### Instruction:\nOne?\n\n### Response:1<|im_end|>"
         "\n\n### Instruction:\nTwo?\n\n### Input:\nof 3\n\n### Response:2<|im_end|>"
+    )
+
+
+def test_alpaca_history_keeps_the_borders_of_its_answers(tokenizer: Any) -> None:
+    form = Alpaca(preamble="none").bind(tokenizer)
+    asked = form.prompt(Conversation("row", (Message("user", "One?"), Message("assistant", "1"), Message("user", "Two?"))))
+    assert asked == (
+        Segment("### Instruction:\nOne?\n\n### Response:\n"),
+        BORDER,
+        Segment("1"),
+        Segment("<|im_end|>", special=True),
+        Segment("\n\n### Instruction:\nTwo?\n\n### Response:\n"),
     )
 
 

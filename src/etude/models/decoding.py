@@ -276,7 +276,7 @@ def choose(batch: Batch, chain: LogitsProcessorList, greedy: bool) -> None:
     if greedy:
         tokens = scores.argmax(-1)
         for row, gap in zip(batch.rows, (best[:, 0] - best[:, 1]).tolist(), strict=True):
-            row.near_ties += gap < NEAR_TIE and not row.done
+            row.near_ties += gap < NEAR_TIE
     else:
         tokens = draw(scores, [0.0 if row.done or row.uniforms is None else row.uniforms.random() for row in batch.rows])
     for row, token in zip(batch.rows, tokens.tolist(), strict=True):
