@@ -268,7 +268,7 @@ def test_ends_of_turn_come_from_format_tokenizer_and_model(
 
 
 def test_rows_are_given_out_as_they_finish_and_bounds_are_kept(local: Callable[..., Local], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = local(batch_rows=4, batch_tokens=900)
+    model = local(batch_rows=4, batch_tokens=250)
     sizes: list[tuple[int, int]] = []
     plain = decoding.decode
 
@@ -280,7 +280,7 @@ def test_rows_are_given_out_as_they_finish_and_bounds_are_kept(local: Callable[.
     told: list[int] = []
     model.complete(rows(), Sampling(max_new_tokens=20), told.append)
     assert told == [1] * len(QUESTIONS)
-    assert all(count <= 4 and (count == 1 or count * (longest + 20) <= 900) for count, longest in sizes)
+    assert all(count <= 4 and (count == 1 or count * (longest + 20) <= 250) for count, longest in sizes)
     assert sizes == sorted(sizes, key=lambda size: -size[1])
     seen = []
     for index, _ in model.complete_each(rows(), Sampling(max_new_tokens=20)):
