@@ -119,3 +119,14 @@ def test_a_recipe_error_needs_no_heavy_library(place):
     code += "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     out = subprocess.run([sys.executable, "-c", code, str(place / "small.yaml")], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+def test_doctor_tells_of_keys_but_never_shows_one(place):
+    done = etude(place, "doctor", OPENAI_API_KEY="sk-canary-1234567890")
+    assert done.returncode == 0, done.stderr
+    assert "canary" not in done.stdout + done.stderr
+    found = json.loads(etude(place, "doctor", "--json", OPENAI_API_KEY="sk-canary-1234567890").stdout)
+    assert found["keys"]["OPENAI_API_KEY"] == "set"
+    assert found["keys"]["HF_TOKEN"] == ("set" if os.environ.get("HF_TOKEN") else "not set")
+    assert found["arithmetic"]["advice"]
+    assert found["python"]["pip"]

@@ -110,7 +110,7 @@ def make(place: Path, python: str, *targets: str):
 
 def test_make_says_how_to_mend_a_python_without_ensurepip(tmp_path):
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\ncase \"$*\" in *ensurepip*) exit 1;; esac\nexit 0\n")
+    python.write_text('#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexit 0\n')
     python.chmod(0o755)
     done = make(tmp_path, str(python), "quickstart")
     assert done.returncode == 2

@@ -15,6 +15,7 @@ RANKS = [
     "similarity encoding packing attention formats templates",
     "models",
     "sources metrics tunings checkpoints",
+    "steps",
     "splitting previewing training scoring",
     "comparison",
     "recipe",

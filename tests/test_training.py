@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from contracts.test_packing_contract import alike, rows
-from etude import checkpoints, journal, training
+from etude import checkpoints, journal, steps, training
 from etude.failures import DataError, NonFinite, RecipeError, Stopped
 from etude.records import IGNORED, Encoded
-from etude.training import Tune
+from etude.steps import Tune
 from etude.tunings.full import Full
 from etude.tunings.lora import Lora
 
@@ -43,7 +43,7 @@ def test_loss_equals_the_stock_trainers(tiny, tmp_path):
     plan = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     ours = tiny("llama")
     tune = settings(method=Full(), rows_per_step=4, epochs=1, warmup=0, schedule="constant", clip=1.0)
-    ordered = [data[i] for step in training.plan_steps(data, tune, 0) for i in step]
+    ordered = [data[i] for step in steps.plan_steps(data, tune, 0) for i in step]
     model, _ = training.train(ours, data, tune, tmp_path / "ours")
 
     def collate(batch):
@@ -244,25 +244,25 @@ def test_early_stopping_and_best_weights(tiny, tmp_path):
 def test_steps_are_a_pure_function_and_cover_each_epoch():
     data = rows(23, seed=7)
     tune = settings(epochs=2.5)
-    plan = training.plan_steps(data, tune, seed=3)
-    assert plan == training.plan_steps(data, tune, seed=3) != training.plan_steps(data, tune, seed=4)
+    plan = steps.plan_steps(data, tune, seed=3)
+    assert plan == steps.plan_steps(data, tune, seed=3) != steps.plan_steps(data, tune, seed=4)
     order = [i for step in plan for i in step]
     assert sorted(order[:23]) == sorted(order[23:46]) == list(range(23))
     assert len(order) == math.ceil(23 * 2.5)
     assert order[:23] != order[23:46]
     assert all(sum(len(data[i].ids) for i in step) <= 120 for step in plan if len(step) > 1)
-    assert training.plan_steps(data, settings(max_steps=2), 0) == training.plan_steps(data, settings(), 0)[:2]
-    assert [len(s) for s in training.plan_steps(data, settings(rows_per_step=5, epochs=1), 0)] == [5, 5, 5, 5, 3]
+    assert steps.plan_steps(data, settings(max_steps=2), 0) == steps.plan_steps(data, settings(), 0)[:2]
+    assert [len(s) for s in steps.plan_steps(data, settings(rows_per_step=5, epochs=1), 0)] == [5, 5, 5, 5, 3]
 
 
 @pytest.mark.parametrize(("schedule", "expected"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
 def test_schedules(schedule, expected):
     tune = settings(schedule=schedule, warmup=10, learning_rate=1.0)
-    assert training.rate(0, 110, tune) == pytest.approx(1 / 11)
-    assert training.rate(9, 110, tune) == pytest.approx(10 / 11)
-    assert training.rate(10, 110, tune) == 1.0
-    assert training.rate(60, 110, tune) == pytest.approx(expected)
-    assert training.rate(50, 100, settings(warmup=0.5, learning_rate=1.0)) == 1.0
+    assert steps.rate(0, 110, tune) == pytest.approx(1 / 11)
+    assert steps.rate(9, 110, tune) == pytest.approx(10 / 11)
+    assert steps.rate(10, 110, tune) == 1.0
+    assert steps.rate(60, 110, tune) == pytest.approx(expected)
+    assert steps.rate(50, 100, settings(warmup=0.5, learning_rate=1.0)) == 1.0
 
 
 def test_weight_decay_leaves_vectors_alone(tiny):

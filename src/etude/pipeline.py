@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude import formats, journal, manifest, preparing, previewing, reporting, runs, scoring, templates, training
+from etude import formats, journal, manifest, preparing, previewing, reporting, runs, scoring, steps, templates, training
 from etude.encoding import Encoder, examples
 from etude.failures import CheckFailed, DataError
 from etude.models import Sampling, weights
@@ -269,7 +269,7 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
     recipe = work.recipe
     total = sum(len(row.ids) for row in rows)
     work.watch.say(f"  {len(rows):,} rows, {total:,} tokens an epoch")
-    all_tokens = sum(len(rows[i].ids) for step in training.plan_steps(rows, recipe.tune, recipe.seed) for i in step)
+    all_tokens = sum(len(rows[i].ids) for step in steps.plan_steps(rows, recipe.tune, recipe.seed) for i in step)
     with work.watch.bar("tune", all_tokens, "tokens") as told:
 
         def progress(step: Step) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, doctor, preparing, runs, training
+from etude import comparison, doctor, preparing, runs
 from etude.encoding import Encoder, examples
 from etude.models import weights
 from etude.recipe import Recipe
 from etude.records import Encoded
+from etude.steps import plan_steps
 from etude.tunings.full import Full
 
 TUNING_SHARE = 0.5
@@ -58,7 +59,7 @@ def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
                 rows.append(one)
             else:
                 dropped += 1
-    steps = training.plan_steps(rows, recipe.tune, recipe.seed)
+    steps = plan_steps(rows, recipe.tune, recipe.seed)
     tokens = sum(len(rows[i].ids) for step in steps for i in step)
     size = parameters(found.folder)
     speed = doctor.gemm_speed(torch.float32) * 1e9

@@ -22,7 +22,7 @@ from etude.formats.jinja import Auto
 from etude.scoring import Task
 from etude.sources import SOURCES, Source
 from etude.splitting import Split
-from etude.training import Tune
+from etude.steps import Tune
 from etude.tunings.lora import Lora
 
 MOST_BYTES = 1_000_000
