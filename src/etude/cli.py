@@ -78,8 +78,9 @@ def preview(
     from etude import recipe as recipes
     from etude.failures import CheckFailed
     from etude.pipeline import shown
+    from etude.screen import watcher
 
-    found = shown(recipes.load(recipe, overrides or ()), rows)
+    found = shown(recipes.load(recipe, overrides or ()), rows, watcher())
     print_notes()
     if json:
         print_json(previewing.as_json(found))
@@ -94,9 +95,10 @@ def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("run
     """Say what a run would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
     from etude import planning
     from etude import recipe as recipes
+    from etude.screen import watcher
 
     chosen = recipes.load(recipe, overrides or ())
-    found = planning.plan(chosen, root / chosen.name)
+    found = planning.plan(chosen, root / chosen.name, watcher())
     print_notes()
     print_json(found) if json else print(planning.as_text(found))
 

@@ -316,9 +316,9 @@ def report(folder: Path, locked: bool = False) -> Findings:
     return findings
 
 
-def shown(recipe: Recipe, rows: int) -> previewing.Preview:
+def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.Preview:
     """What the model will see of the recipe's training rows, with the checks of the mask."""
-    student = Student(weights.locate(recipe.model), recipe)
+    student = Student(weights.locate(recipe.model, (watch or Silent()).say), recipe)
     conversations = preparing.training(recipe, preparing.read(recipe))
     return looked_at(student, conversations, rows)
 

@@ -19,12 +19,13 @@ from etude.encoding import Encoder, examples
 from etude.models import weights
 from etude.recipe import Recipe
 from etude.records import Encoded
+from etude.screen import Silent, Watch
 from etude.steps import plan_steps
 from etude.tunings.full import Full
 
-TUNING_SHARE = 0.5
+TUNING_SHARE = 0.65
 """Share of the measured matrix-product speed that a tuning step reaches (docs/log.md)."""
-ANSWERING_SHARE = 0.35
+ANSWERING_SHARE = 0.45
 """The same for batched answering: prompts at about half of it, single tokens far below."""
 
 
@@ -43,11 +44,11 @@ def parameters(folder: Path) -> int:
     return total
 
 
-def plan(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
     """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show."""
     import torch
 
-    found = weights.locate(recipe.model)
+    found = weights.locate(recipe.model, (watch or Silent()).say)
     tokenizer = weights.load_tokenizer(found.folder)
     form, encoder = recipe.format.bind(tokenizer), Encoder.of(tokenizer)
     data = preparing.read(recipe)
