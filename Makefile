@@ -1,6 +1,7 @@
 # make quickstart   set up .venv and run the main job on a real model
 # make test         set up .venv and run the tests (no network once installed)
 # make check        ruff, mypy, layers and sizes
+# make bench        speed against TRL, in an environment of its own (minutes)
 # make acceptance   the real model on real data (minutes; ../shared/data where present)
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance clean
+.PHONY: quickstart test check format acceptance bench bench-tune clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -44,5 +45,17 @@ acceptance: .venv/installed-dev
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# the peers have an environment of their own: their versions must not be ours
+.venv-bench/installed: .venv/made constraints.txt benchmarks/peers.txt
+	$(BIN)/python -m venv .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	.venv-bench/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --requirement benchmarks/peers.txt
+	@touch $@
+
+bench-tune: .venv/installed .venv-bench/installed
+	$(BIN)/python benchmarks/tune.py
+
+bench: bench-tune
+
 clean:
-	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
