@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 from etude.reporting.findings import Findings
@@ -34,8 +36,18 @@ def summary(findings: Findings, folder: Path, sentence: str) -> str:
         lines.append(f"seconds: {', '.join(parts)}")
     row_id = next((e[0].id[:8] for e in findings.examples.values() if e), "")
     lines += ["", f"report: {folder / 'report.html'}", "try next:"]
-    lines += [f"  etude show {folder} --row {row_id}", "  etude new my-task --from sentiment", "  etude preview my-task.yaml"]
+    name = command()
+    lines += [f"  {name} show {folder} --row {row_id}", f"  {name} new my-task --from sentiment", f"  {name} preview my-task.yaml"]
     return "\n".join(lines)
+
+
+def command() -> str:
+    """How this etude is called from here: by name where the shell finds it, else by its path."""
+    own = Path(sys.executable).parent / "etude"
+    found = shutil.which("etude")
+    if not own.exists() or (found and Path(found).resolve() == own.resolve()):
+        return "etude"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def short(text: str) -> str:

@@ -58,8 +58,9 @@ class Plain:
             now = time.monotonic()
             if now - last >= self.interval:
                 last = now
-                left = (now - began) * (total - done) / done if done else 0
-                self.say(f"  {name}: {done:,.0f} of {total:,.0f} {unit}, {left:.0f} s left{f', {text}' if text else ''}")
+                # the first few say little about the rest
+                left = f", about {(now - began) * (total - done) / done:.0f} s left" if done > 0.1 * total else ""
+                self.say(f"  {name}: {done:,.0f} of {total:,.0f} {unit}{left}{f', {text}' if text else ''}")
 
         yield update
 
