@@ -140,13 +140,8 @@ def outputs_of(recipe: Recipe, start: bool) -> list[str]:
     names = []
     for task in recipe.tasks():
         arms = ["start", *preparing.baselines_of(recipe, task)] if start else ["tuned"]
-        names += [predictions_file(task, arm) for arm in arms]
+        names += [runs.predictions_file(task, arm) for arm in arms]
     return [*names, f"predictions/probes.{'start' if start else 'tuned'}.jsonl"]
-
-
-def predictions_file(task: Task, arm: str) -> str:
-    """Where an arm's answers to a task are."""
-    return f"predictions/{task.task}.{arm}.jsonl" if task.split == "test" else f"predictions/{task.task}.{task.split}.{arm}.jsonl"
 
 
 # ---- data ------------------------------------------------------------------------------------------
@@ -205,13 +200,13 @@ def ask(work: Work, model: Local, task: Task, arm: str, asked: Sequence[Conversa
             done[0] += rows
             told(done[0], "")
 
-        rows = scoring.ask(model, asked, preparing.sampling_of(work.recipe, task), work.folder / predictions_file(task, arm), progress)
+        rows = scoring.ask(model, asked, preparing.sampling_of(work.recipe, task), work.folder / runs.predictions_file(task, arm), progress)
     return sum(row["near_ties"] for row in rows)
 
 
 def answer_baseline(work: Work, model: Local, data: Data, task: Task, baseline: str, asked: Sequence[Conversation]) -> None:
     """One trivial baseline's answers: majority class, few-shot start model, label-constrained start model."""
-    path = work.folder / predictions_file(task, baseline)
+    path = work.folder / runs.predictions_file(task, baseline)
     train = data.parts[task.task].train
     template = preparing.template_of(work.recipe, task.task)
     if baseline == "few_shot":

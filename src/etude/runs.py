@@ -31,6 +31,7 @@ from typing import Any
 from etude import journal
 from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe, build, parse, to_yaml
+from etude.scoring import Task
 
 SCHEMA = 1
 """Version of the run folder's layout; a newer one is refused."""
@@ -161,6 +162,11 @@ def borrow(folder: Path, stage: str, digest: str) -> Done | None:
                 shutil.copyfile(other / name, temporary)
         return finish(folder, stage, digest, done.seconds, list(done.files), done.facts, other.name)
     return None
+
+
+def predictions_file(task: Task, arm: str) -> str:
+    """Where an arm's answers to a task are."""
+    return f"predictions/{task.task}.{arm}.jsonl" if task.split == "test" else f"predictions/{task.task}.{task.split}.{arm}.jsonl"
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -69,8 +69,7 @@ def gather(folder: Path) -> Findings:
 
 def answers(folder: Path, task: Task, arm: str) -> Rows:
     """One arm's answers to a task, in the order of the test rows."""
-    name = f"{task.task}.{arm}" if task.split == "test" else f"{task.task}.{task.split}.{arm}"
-    return sorted(journal.read(folder / "predictions" / f"{name}.jsonl"), key=lambda row: str(row["id"]))
+    return sorted(journal.read(folder / runs.predictions_file(task, arm)), key=lambda row: str(row["id"]))
 
 
 def measure(metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed: int) -> Measure:
