@@ -47,13 +47,29 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that an answer asks to be called: its name and its arguments, JSON text as OpenAI's
+    rows hold it (a data set's object is written as JSON); `id` pairs the call with its result."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `context` is the material a user's instruction is about: formats with a place
-    for it (Alpaca's `### Input:`) use it, the others append it after a blank line."""
+    """One turn of the system, the user, the assistant or a tool. `context` is the material a user's
+    instruction is about: formats with a place for it (Alpaca's `### Input:`) use it, the others append
+    it after a blank line. `trained`: whether the loss counts this turn; None leaves it to the recipe
+    (an assistant's turns count). `name` and `call_id` say which tool, and which call, a result is of."""
 
     role: str
     content: str
     context: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
+    trained: bool | None = None
 
     def words(self) -> str:
         """Content and context as one text, for formats without a place for the context."""
@@ -69,6 +85,8 @@ class Conversation:
     origin: Origin | None = None
     task: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """The functions the assistant may call, each in OpenAI's JSON schema form."""
 
     def answer(self) -> str:
         """The last assistant message, or "" when the conversation ends with a question."""
