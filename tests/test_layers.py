@@ -12,7 +12,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 RANKS = [
     "failures",
     "records journal seeds catalog screen",
-    "similarity encoding packing attention formats templates",
+    "similarity encoding packing ragged formats templates",
+    "attention fusing",
     "models",
     "sources metrics tunings checkpoints",
     "steps",
@@ -22,7 +23,7 @@ RANKS = [
     "runs preparing manifest shipped",
     "reporting",
     "pipeline",
-    "planning doctor showing closing",
+    "planning doctor showing closing converting importing",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
@@ -31,7 +32,6 @@ STAGES = {"splitting", "previewing", "training", "scoring"}
 """These never import each other: what one needs of another comes in as an argument."""
 
 SAME_RANK_ALLOWED = {
-    ("attention", "packing"),  # attention runs packs
     ("encoding", "formats"),  # rows are encoded from renderings
     ("catalog", "journal"),
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from etude import ragged
+
 NAME = "etude_documents"
 
 
@@ -29,6 +31,15 @@ class Documents:
     prefix: int
     lengths: tuple[int, ...]
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    plans: dict[int, tuple[ragged.Call, ...]] = field(default_factory=dict)
+
+    def calls(self, groups: int) -> tuple[ragged.Call, ...]:
+        """The kernel calls of this pack for a model with so many query heads a key head; planned once for all layers."""
+        from etude import ragged
+
+        if groups not in self.plans:
+            self.plans[groups] = ragged.plan(self.prefix, self.lengths, groups)
+        return self.plans[groups]
 
     def mask(self, length: int, device: torch.device) -> torch.Tensor:
         """Bool (length, prefix + length): all of the prefix, and one's own tokens up to oneself."""
@@ -55,6 +66,8 @@ def attend(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
+    from etude import ragged
+
     if documents is None:
         raise ValueError("document attention was called without documents")
     for feature in ("softcap", "s_aux", "position_bias"):
@@ -63,6 +76,9 @@ def attend(
     window = kwargs.get("sliding_window")
     if window is not None and documents.prefix + max(documents.lengths, default=0) > window:
         raise ValueError(f"a document is longer than the sliding window of {window} tokens")
+    if dropout == 0.0 and ragged.available(query):
+        calls = documents.calls(query.shape[1] // key.shape[1])
+        return ragged.attend(query, key, value, scaling, calls, documents.prefix), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)

@@ -81,7 +81,26 @@ def pack(rows: Sequence[Encoded], most_tokens: int, share: bool = False) -> list
 
 
 def bins(rows: Sequence[Encoded], group: Sequence[int], prefix: int, most_tokens: int) -> list[list[int]]:
-    """The group's rows in bins of at most `most_tokens`, each bin holding the prefix once; first fit decreasing."""
+    """The group's rows in bins of at most `most_tokens`, each bin holding the prefix once: as few as first fit
+    over falling lengths needs, filled evenly where that fits too, because products of few rows are slower."""
+    first = first_fit(rows, group, prefix, most_tokens)
+    even = evenly(rows, group, prefix, len(first))
+    return even if all(prefix + sum(len(rows[i].ids) - prefix for i in members) <= most_tokens for members in even) else first
+
+
+def evenly(rows: Sequence[Encoded], group: Sequence[int], prefix: int, count: int) -> list[list[int]]:
+    """The rows in `count` bins, each row, the longest first, in the bin that is least full."""
+    found: list[list[int]] = [[] for _ in range(count)]
+    used = [0] * count
+    for index in sorted(group, key=lambda i: (-len(rows[i].ids), i)):
+        slot = used.index(min(used))
+        found[slot].append(index)
+        used[slot] += len(rows[index].ids) - prefix
+    return found
+
+
+def first_fit(rows: Sequence[Encoded], group: Sequence[int], prefix: int, most_tokens: int) -> list[list[int]]:
+    """The rows, the longest first, each in the first bin with room for it."""
     found: list[tuple[list[int], int]] = []
     for index in sorted(group, key=lambda i: (-len(rows[i].ids), i)):
         own = len(rows[index].ids) - prefix

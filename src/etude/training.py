@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import attention, checkpoints, journal, packing, seeds
+from etude import attention, checkpoints, fusing, journal, packing, seeds
 from etude.catalog import note
 from etude.failures import DataError, NonFinite, RecipeError, Stopped
 from etude.records import IGNORED, Encoded
@@ -221,7 +221,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate(number, len(steps), tune)
             loss = 0.0
-            with attention.enable(model) if documents else contextlib.nullcontext():
+            with attention.enable(model) if documents else contextlib.nullcontext(), fusing.enable(model):
                 for pack in packs:
                     with accelerator.autocast():
                         part = loss_of(model, pack) / max(1, trained_tokens)
