@@ -14,7 +14,7 @@ from etude.encoding import examples
 from etude.failures import DataError, NonFinite, RecipeError
 from etude.formats.alpaca import Alpaca
 from etude.formats.jinja import Auto
-from etude.models import Answer, Sampling, decoding
+from etude.models import Answer, Sampling, caches, decoding
 from etude.models.local import Local
 from etude.records import IGNORED, Conversation, Message
 
@@ -129,7 +129,7 @@ def test_processed_scores_are_those_of_generate(local: Callable[..., Local]) -> 
     others = [model.encoder.ids(model.form.prompt(rows()[5])), prompt]
     chain = decoding.processors(sampling)
     with decoding.still(model.model):
-        batch = decoding.start(model.model, [prompt, *others], [None] * 3, sampling)
+        batch = decoding.start(model.model, range(3), [prompt, *others], lambda index: None, sampling)
         for step, (token, expected) in enumerate(zip(drawn, out.scores, strict=True)):
             if batch.logits is None:
                 decoding.read_last(model.model, batch)
@@ -270,18 +270,17 @@ def test_ends_of_turn_come_from_format_tokenizer_and_model(
 def test_rows_are_given_out_as_they_finish_and_bounds_are_kept(local: Callable[..., Local], monkeypatch: pytest.MonkeyPatch) -> None:
     model = local(batch_rows=4, batch_tokens=250)
     sizes: list[tuple[int, int]] = []
-    plain = decoding.decode
+    plain = decoding.read_last
 
-    def watched(seen: Any, prompts: Any, *rest: Any) -> Any:
-        sizes.append((len(prompts), max(map(len, prompts))))
-        return plain(seen, prompts, *rest)
+    def watched(seen: Any, batch: decoding.Batch) -> None:
+        plain(seen, batch)
+        sizes.append((len(batch.rows), batch.width))
 
-    monkeypatch.setattr(decoding, "decode", watched)
+    monkeypatch.setattr(decoding, "read_last", watched)
     told: list[int] = []
     model.complete(rows(), Sampling(max_new_tokens=20), told.append)
     assert told == [1] * len(QUESTIONS)
-    assert all(count <= 4 and (count == 1 or count * (longest + 20) <= 250) for count, longest in sizes)
-    assert sizes == sorted(sizes, key=lambda size: -size[1])
+    assert all(count <= 4 and (count == 1 or count * width <= decoding.DEAD * 250) for count, width in sizes)
     seen = []
     for index, _ in model.complete_each(rows(), Sampling(max_new_tokens=20)):
         seen.append(index)
@@ -425,13 +424,13 @@ def test_a_folder_answers_as_the_model_in_it(model_folder: Callable[..., Any], t
 
 
 def test_cache_rows_move_and_grow() -> None:
-    layer = decoding.Layer()
+    layer = caches.Layer()
     keys = torch.arange(5.0)[:, None, None, None].expand(5, 2, 3, 4)
     layer.update(keys, keys + 10)
     layer.batch_select_indices(torch.tensor([0, 4, 2]))
-    for _ in range(decoding.SPARE + 2):
+    for _ in range(caches.SPARE + 2):
         layer.update(torch.full((3, 2, 1, 4), 7.0), torch.full((3, 2, 1, 4), 8.0))
-    assert layer.get_seq_length() == 3 + decoding.SPARE + 2
+    assert layer.get_seq_length() == 3 + caches.SPARE + 2
     assert layer.keys[:, 0, 0, 0].tolist() == [0, 4, 2]
     assert layer.values[:, 1, 2, 3].tolist() == [10, 14, 12]
     assert bool((layer.keys[:, :, 3:] == 7).all())
@@ -451,3 +450,70 @@ def test_prompts_share_their_start_once(local: Callable[..., Local]) -> None:
     assert read[:2] == [(1, prefix), (len(prompts), max(map(len, prompts)) - prefix)]
     alone = [model.complete([row], Sampling(max_new_tokens=4))[0] for row in rows()]
     assert found == alone
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_waiting_rows_take_the_places_of_finished_ones(
+    local: Callable[..., Local], name: str, penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many short answers of different lengths through few places: the same answers as one by one, and the cache
+    stays as narrow as it should."""
+    model = local(name, batch_rows=3)
+    prompts = [model.encoder.ids(model.form.prompt(row)) for row in rows()]
+    prompts = [prompt[: 5 + 3 * i] for i, prompt in enumerate(prompts * 4)]
+    joined, widths = [], []
+    plain_join, plain_read = decoding.join, decoding.read_last
+
+    def join(batch: decoding.Batch, fresh: decoding.Batch, room: int) -> None:
+        joined.append(len(fresh.rows))
+        plain_join(batch, fresh, room)
+
+    def read(seen: Any, batch: decoding.Batch) -> None:
+        plain_read(seen, batch)
+        widths.append(batch.width)
+        assert batch.width <= decoding.DEAD * (max(map(len, prompts)) + 30) + 31
+
+    monkeypatch.setattr(decoding, "join", join)
+    monkeypatch.setattr(decoding, "read_last", read)
+    sampling = Sampling(max_new_tokens=30, repetition_penalty=penalty)
+    # an end of turn that comes at different places in different rows
+    stops = frozenset(range(0, model.model.config.vocab_size, 23))
+
+    def answers(places: int) -> dict[int, decoding.Drawn]:
+        found = decoding.decode(model.model, prompts, lambda index: None, sampling, stops, rows=places)
+        return {drawn.index: drawn for drawn in found}
+
+    together, alone = answers(3), answers(1)
+    assert sum(joined) >= len(prompts) - 3 - joined.count(0)
+    assert together.keys() == alone.keys() == set(range(len(prompts)))
+    clear = [i for i, drawn in alone.items() if not drawn.near_ties and not together[i].near_ties]
+    assert len(clear) > len(prompts) / 2
+    assert [together[i].ids for i in clear] == [alone[i].ids for i in clear]
+    assert len({len(alone[i].ids) for i in clear}) > 2
+    assert len(widths) > 0
+
+
+def test_a_wide_cache_is_made_dense_again(local: Callable[..., Local]) -> None:
+    model = local(batch_rows=2)
+    prompt = model.encoder.ids(model.form.prompt(rows()[0]))[:12]
+    sampling = Sampling(max_new_tokens=40)
+    with decoding.still(model.model):
+        batch = decoding.start(model.model, range(2), [prompt, prompt[:7]], lambda index: None, sampling)
+        expected = []
+        for width in (None, 12):
+            if width:  # a batch that grew wide around its rows
+                batch = decoding.start(model.model, range(2), [prompt, prompt[:7]], lambda index: None, sampling)
+                for layer in batch.cache.layers:
+                    empty = layer.keys.new_full((2, layer.keys.shape[1], 40, layer.keys.shape[3]), 9.0)
+                    layer.keys, layer.values = torch.cat([empty, layer.keys], 2), torch.cat([empty, layer.values], 2)
+                    layer.room = None
+                batch.mask = torch.cat([batch.mask.new_zeros(2, 40), batch.mask], 1)
+                batch.width += 40
+                decoding.densify(batch, 5)
+                assert batch.width == width
+                assert batch.cache.layers[0].keys.shape[2] == width
+            batch.last, batch.logits = torch.tensor([3, 4]), None
+            decoding.read_last(model.model, batch)
+            expected.append(batch.logits)
+    torch.testing.assert_close(expected[0], expected[1], rtol=1e-4, atol=1e-5)

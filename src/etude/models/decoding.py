@@ -1,15 +1,16 @@
-"""The generation loop of the local model: one batch of prompts in, answers out as they finish.
+"""The generation loop of the local model: prompts in, answers out as they finish.
 
 What transformers' `generate` means by greedy and sampled decoding, computed with less: a start that
 all prompts share is computed once, a repeated prompt is computed once, keys and values are written
 into room made ahead instead of being copied at every step, logits exist for the last position only,
-and finished rows leave the batch.
+waiting prompts take the places of finished rows, and when none waits the batch shrinks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,32 +18,32 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
-    DynamicCache,
-    GenerationConfig,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from etude.failures import NonFinite
 from etude.models import Sampling
+from etude.models.caches import new_cache
 
 NEAR_TIE = 1e-4
 """Two best logits closer than this may change places when the batch changes (float32 rounding)."""
 SHORTEST_PREFIX = 16
 """A shared start of fewer tokens costs more (one forward pass of its own) than it saves."""
-SPARE = 64
-"""Tokens of room a cache layer makes ahead when it has to grow."""
 LEAVE = 0.125
-"""Finished rows leave the batch as soon as they are this share of it."""
+"""Finished rows leave the batch, or give their places away, as soon as they are this share of it."""
+DEAD = 2
+"""The cache is made dense again when it is this many times as wide as its longest row."""
 
 Ended = Callable[[Sequence[int]], bool]
 """Whether an answer's tokens so far end with a stop text."""
+Uniforms = Callable[[int], np.random.Generator | None]
+"""The stream of uniform numbers of a prompt, by its index; None: greedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +55,6 @@ class Drawn:
     ids: tuple[int, ...]
     finish: str
     near_ties: int = 0
-
-
-class Layer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values, each (rows, heads, tokens, width), as views of storage with room to grow.
-
-    transformers' own layer copies everything at every step, which at batch 20 costs as much as the
-    attention itself; this one writes the new token only.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    is_initialized: bool
-    room: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append along the tokens; returns all keys and values."""
-        past = self.keys.shape[2] if self.is_initialized else 0
-        rows, total = key_states.shape[0], past + key_states.shape[2]
-        if self.room is None or self.room[0].shape[0] < rows or self.room[0].shape[2] < total:
-            grown = tuple(s.new_empty(rows, s.shape[1], total + SPARE, s.shape[3]) for s in (key_states, value_states))
-            if past:
-                grown[0][:, :, :past], grown[1][:, :, :past] = self.keys, self.values
-            self.room = (grown[0], grown[1])
-            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-        self.keys, self.values = (store[:rows].narrow(2, 0, total) for store in self.room)
-        self.keys.narrow(2, past, total - past).copy_(key_states)
-        self.values.narrow(2, past, total - past).copy_(value_states)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep or repeat rows. Where the batch shrinks, rows are moved inside the storage."""
-        rows = len(indices)
-        if self.room is None or rows >= self.keys.shape[0]:
-            self.keys, self.values, self.room = self.keys[indices], self.values[indices], None
-            return
-        moved = (indices != torch.arange(rows, device=indices.device)).nonzero().flatten()
-        for name in ("keys", "values"):
-            kept = getattr(self, name)
-            if len(moved):
-                kept[moved] = kept[indices[moved]]  # the right side is a copy, so no row is overwritten before it is read
-            setattr(self, name, kept[:rows])
-
-
-def new_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
-    """A cache for the model, and whether all its layers are plain attention, which a shared start needs."""
-    cache = DynamicCache(config=model.config)
-    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-    cache.layers = [Layer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    if not cache.layers:
-        cache.layer_class_to_replicate = Layer
-    return cache, plain
 
 
 @contextlib.contextmanager
@@ -178,9 +128,11 @@ class Live:
 class Batch:
     """The rows that are being decoded. mask: (rows, capacity) over the cache, ones from here on;
     positions: (rows,) of the next token; logits: (rows, vocabulary) of the next token, or None when
-    the last tokens have not been read yet; history: what a repetition penalty looks at."""
+    the last tokens have not been read yet; history: what a repetition penalty looks at; plain: all
+    layers of the cache are plain attention."""
 
     cache: Cache
+    plain: bool
     accepted: frozenset[str]
     rows: list[Live]
     mask: torch.Tensor
@@ -209,9 +161,10 @@ def last_logits(
 
 
 def start(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniforms: Sequence[np.random.Generator | None], sampling: Sampling
+    model: PreTrainedModel, indices: Sequence[int], prompts: Sequence[Sequence[int]], uniforms: Uniforms, sampling: Sampling
 ) -> Batch:
-    """Read the prompts: the shared start once, each different prompt once."""
+    """Read the prompts with these indices: the shared start once, each different prompt once."""
+    prompts = [prompts[index] for index in indices]
     device = next(model.parameters()).device
     names = accepted(model)
     cache, plain = new_cache(model)
@@ -242,23 +195,61 @@ def start(
     if sampling.repetition_penalty != 1.0:
         # filled up with the row's own first token, which is penalised anyway
         history = padded(prompts, [prompt[0] for prompt in prompts]).to(device)
-    rows = [Live(index, stream) for index, stream in enumerate(uniforms)]
-    return Batch(cache, names, rows, mask, width, following, logits, history)
+    rows = [Live(index, uniforms(index)) for index in indices]
+    return Batch(cache, plain, names, rows, mask, width, following, logits, history)
+
+
+def leave(batch: Batch) -> None:
+    """Take the finished rows out; living ones stay where they are, and those beyond the new end move into the gaps."""
+    assert batch.last is not None
+    alive = [place for place, row in enumerate(batch.rows) if not row.done]
+    tail = iter([place for place in alive if place >= len(alive)])
+    order = [place if not batch.rows[place].done else next(tail) for place in range(len(alive))]
+    chosen = torch.tensor(order, device=batch.mask.device)
+    batch.cache.batch_select_indices(chosen)
+    batch.rows = [batch.rows[place] for place in order]
+    batch.mask, batch.positions, batch.last = batch.mask[chosen], batch.positions[chosen], batch.last[chosen]
+    batch.history = None if batch.history is None else batch.history[chosen]
+
+
+def join(batch: Batch, fresh: Batch, room: int) -> None:
+    """Give the places of finished rows to rows that have just been read, their last tokens chosen; what they
+    hold ends where the batch ends. `room`: most new tokens of an answer."""
+    assert batch.last is not None
+    assert fresh.last is not None
+    places = [place for place, row in enumerate(batch.rows) if row.done][: len(fresh.rows)]
+    slots = torch.tensor(places, device=batch.mask.device)
+    densify(batch, fresh.width)
+    for layer, other in zip(batch.cache.layers, fresh.cache.layers, strict=True):
+        layer.put(slots, other)
+    batch.mask = torch.cat([batch.mask[:, : batch.width], batch.mask.new_ones(len(batch.rows), room)], 1)
+    batch.mask[slots, : batch.width] = 0
+    batch.mask[slots, batch.width - fresh.width : batch.width] = fresh.mask[:, : fresh.width]
+    batch.positions[slots], batch.last[slots] = fresh.positions, fresh.last
+    for place, row in zip(places, fresh.rows, strict=True):
+        batch.rows[place] = row
+    if batch.history is not None and fresh.history is not None:
+        filling = fresh.history[:, :1].expand(-1, batch.history.shape[1] - fresh.history.shape[1])
+        batch.history[slots] = torch.cat([filling, fresh.history], 1)
+
+
+def densify(batch: Batch, least: int) -> None:
+    """Where most columns of the cache belong to nobody, move each row's own to the end and drop the rest; at least
+    `least` columns stay."""
+    real = batch.mask[:, : batch.width]
+    width = max(int(real.sum(1).max()), least)
+    if batch.width <= DEAD * width:
+        return
+    columns = real.argsort(dim=1, stable=True)[:, -width:]
+    for layer in batch.cache.layers:
+        layer.take_columns(columns)
+    batch.mask = torch.cat([real.gather(1, columns), batch.mask[:, batch.width :]], 1)
+    batch.width = width
 
 
 def read_last(model: PreTrainedModel, batch: Batch) -> None:
-    """Let finished rows leave where they are many, then read the last token of each row."""
+    """Read the last token of each row."""
     assert batch.last is not None
-    alive = [place for place, row in enumerate(batch.rows) if not row.done]
-    if len(alive) <= (1 - LEAVE) * len(batch.rows):
-        # living rows stay where they are; those beyond the new end move into the gaps
-        tail = iter([place for place in alive if place >= len(alive)])
-        order = [place if not batch.rows[place].done else next(tail) for place in range(len(alive))]
-        chosen = torch.tensor(order, device=batch.mask.device)
-        batch.cache.batch_select_indices(chosen)
-        batch.rows = [batch.rows[place] for place in order]
-        batch.mask, batch.positions, batch.last = batch.mask[chosen], batch.positions[chosen], batch.last[chosen]
-        batch.history = None if batch.history is None else batch.history[chosen]
     batch.width += 1
     batch.logits = last_logits(
         model, batch.accepted, batch.cache, batch.last[:, None], batch.mask[:, : batch.width], batch.positions[:, None]
@@ -287,103 +278,72 @@ def choose(batch: Batch, chain: LogitsProcessorList, greedy: bool) -> None:
     batch.last, batch.logits = tokens, None
 
 
+def finished(batch: Batch, sampling: Sampling, stops: frozenset[int], ended: Ended | None) -> list[Drawn]:
+    """The rows whose newest token ends their answer, which are done now."""
+    found = []
+    for row in batch.rows:
+        if row.done:
+            continue
+        stopped = row.ids[-1] in stops or (ended is not None and ended(row.ids))
+        if stopped or len(row.ids) == sampling.max_new_tokens:
+            row.done = True
+            found.append(Drawn(row.index, tuple(row.ids), "stop" if stopped else "length", row.near_ties))
+    return found
+
+
+def admitted(waiting: deque[int], prompts: Sequence[Sequence[int]], sampling: Sampling, rows: int, tokens: int) -> list[int]:
+    """The next prompts of the queue, at most `rows` and `tokens` with padding and answers (at least one prompt)."""
+    taken = [waiting.popleft()]
+    longest = len(prompts[taken[0]])
+    while waiting and len(taken) < rows:
+        longest = max(longest, len(prompts[waiting[0]]))
+        if (len(taken) + 1) * (longest + sampling.max_new_tokens) > tokens:
+            break
+        taken.append(waiting.popleft())
+    return taken
+
+
 def decode(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    uniforms: Sequence[np.random.Generator | None],
+    uniforms: Uniforms,
     sampling: Sampling,
     stops: frozenset[int],
     ended: Ended | None = None,
+    *,
+    rows: int = 128,
+    tokens: int = 16384,
 ) -> Iterator[Drawn]:
-    """One batch: an answer to each prompt, given out as soon as it is finished.
+    """An answer to each prompt, given out as soon as it is finished, in any order. The longest prompts come first and
+    decide how many are decoded together: at most `rows`, and `tokens` of prompts and answers with padding.
 
-    `uniforms`: a stream of uniform numbers a row (None: greedy). `stops`: ids that end an answer.
-    Between two answers the model is in the mode it was found in. Raises NonFinite for NaN logits.
+    `stops`: ids that end an answer. Between two answers the model is in the mode it was found in.
+    Raises NonFinite for NaN logits.
     """
     chain = processors(sampling)
-    with still(model):
-        batch = start(model, prompts, uniforms, sampling)
-    left = len(prompts)
-    while left:
-        finished: list[Drawn] = []
+    greedy = sampling.temperature == 0
+    waiting = deque(sorted(range(len(prompts)), key=lambda index: -len(prompts[index])))
+    batch: Batch | None = None
+    while waiting or batch:
+        found: list[Drawn] = []
         with still(model):
-            while not finished:
+            if batch is None:
+                batch = start(model, admitted(waiting, prompts, sampling, rows, tokens), prompts, uniforms, sampling)
+            while not found:
                 if batch.logits is None:
                     read_last(model, batch)
-                choose(batch, chain, sampling.temperature == 0)
-                for row in batch.rows:
-                    if row.done:
-                        continue
-                    stopped = row.ids[-1] in stops or (ended is not None and ended(row.ids))
-                    if stopped or len(row.ids) == sampling.max_new_tokens:
-                        row.done = True
-                        finished.append(Drawn(row.index, tuple(row.ids), "stop" if stopped else "length", row.near_ties))
-        left -= len(finished)
-        yield from finished
-
-
-@contextlib.contextmanager
-def own_options(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """The model (inside its adapter, if any) without its generation config, whose options `generate`
-    would mix into those it is given."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    before = inner.generation_config
-    inner.generation_config = GenerationConfig()
-    try:
-        yield inner
-    finally:
-        inner.generation_config = before
-
-
-def until_end(index: int, ids: Sequence[int], stops: frozenset[int], ended: Ended | None, pad: int) -> Drawn:
-    """The answer in `ids`, up to its end of turn or stop text; what follows is padding."""
-    for length in range(1, len(ids) + 1):
-        if ids[length - 1] in stops or (ended is not None and ended(ids[:length])):
-            return Drawn(index, tuple(ids[:length]), "stop")
-    while ids and ids[-1] == pad:
-        ids = ids[:-1]
-    return Drawn(index, tuple(ids), "length")
-
-
-def beams(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    stops: frozenset[int],
-    ended: Ended | None = None,
-    seed: int = 0,
-) -> list[list[Drawn]]:
-    """Beam search by transformers' `generate`: for each prompt its `sampling.n` best answers.
-
-    Where beams are sampled (`temperature` above 0), torch's generators are seeded inside and put back after.
-    """
-    device = next(model.parameters()).device
-    sampled = sampling.temperature > 0
-    warpers = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p} if sampled else {}
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens,
-        num_beams=sampling.num_beams,
-        num_return_sequences=sampling.n,
-        early_stopping=sampling.early_stopping,
-        repetition_penalty=float(sampling.repetition_penalty),
-        do_sample=sampled,
-        eos_token_id=sorted(stops) or None,
-        pad_token_id=pad,
-        stop_strings=[text for text in sampling.stop if text] or None,
-        **warpers,
-    )
-    # padded with the row's own first token, so that a repetition penalty on the padding changes nothing
-    ids = padded(prompts, [prompt[0] for prompt in prompts]).to(device)
-    mask = padded([[1] * len(prompt) for prompt in prompts], [0] * len(prompts)).to(device)
-    given = {"tokenizer": tokenizer} if config.stop_strings else {}
-    with still(model), own_options(model) as inner, torch.random.fork_rng(enabled=sampled):
-        if sampled:
-            torch.manual_seed(seed)
-        output = inner.generate(input_ids=ids, attention_mask=mask, generation_config=config, **given)
-    answers = output[:, ids.shape[1] :].tolist()
-    return [
-        [until_end(index, row, stops, ended, pad) for row in answers[index * sampling.n : (index + 1) * sampling.n]]
-        for index in range(len(prompts))
-    ]
+                choose(batch, chain, greedy)
+                found = finished(batch, sampling, stops, ended)
+            free = sum(row.done for row in batch.rows)
+            if free == len(batch.rows) and not (batch.plain and waiting):
+                batch = None
+            elif free >= LEAVE * len(batch.rows):
+                if waiting and batch.plain:
+                    taken = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                    fresh = start(model, taken, prompts, uniforms, sampling)
+                    choose(fresh, chain, greedy)
+                    found += finished(fresh, sampling, stops, ended)
+                    join(batch, fresh, sampling.max_new_tokens)
+                else:
+                    leave(batch)
+        yield from found

@@ -92,31 +92,31 @@ class Local:
         copies = sampling.n if sampling.temperature > 0 else 1
         jobs = [(row, sample) for row in by_length(prompts) for sample in range(copies)]
         found: dict[int, dict[int, Answer]] = {}
-        for batch in self._batches(jobs, prompts, sampling):
-            for sample, row, drawn in self._decoded(conversations, prompts, batch, sampling):
-                answers = found.setdefault(row, {})
-                answers[sample] = self._answer(drawn, sampling)
-                if len(answers) == copies:
-                    del found[row]
-                    yield row, tuple(answers[i % copies] for i in range(sampling.n))
+        for row, sample, drawn in self._decoded(conversations, prompts, jobs, sampling):
+            answers = found.setdefault(row, {})
+            answers[sample] = self._answer(drawn, sampling)
+            if len(answers) == copies:
+                del found[row]
+                yield row, tuple(answers[i % copies] for i in range(sampling.n))
 
     def _decoded(
-        self, conversations: Sequence[Conversation], prompts: Sequence[Sequence[int]], batch: Sequence[tuple[int, int]], sampling: Sampling
+        self, conversations: Sequence[Conversation], prompts: Sequence[Sequence[int]], jobs: Sequence[tuple[int, int]], sampling: Sampling
     ) -> Iterator[tuple[int, int, Drawn]]:
         from etude.models import decoding
 
-        streams = [
-            seeds.stream(sampling.seed, conversations[row].id, sample) if sampling.temperature > 0 else None for row, sample in batch
-        ]
-        asked = [prompts[row] for row, _ in batch]
-        for drawn in decoding.decode(self.model, asked, streams, sampling, self.stops(), self._ended(sampling)):
-            row, sample = batch[drawn.index]
-            yield sample, row, drawn
+        def uniforms(index: int) -> np.random.Generator | None:
+            row, sample = jobs[index]
+            return seeds.stream(sampling.seed, conversations[row].id, sample) if sampling.temperature > 0 else None
+
+        asked = [prompts[row] for row, _ in jobs]
+        bounds = {"rows": self.batch_rows, "tokens": self.batch_tokens}
+        for drawn in decoding.decode(self.model, asked, uniforms, sampling, self.stops(), self._ended(sampling), **bounds):
+            yield *jobs[drawn.index], drawn
 
     def _searched(
         self, conversations: Sequence[Conversation], prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> Iterator[tuple[int, tuple[Answer, ...]]]:
-        from etude.models import decoding
+        from etude.models.beams import beams
 
         if sampling.n > sampling.num_beams:
             raise RecipeError(f"n={sampling.n} answers need at least as many beams; num_beams is {sampling.num_beams}")
@@ -127,7 +127,7 @@ class Local:
             rows = [row for row, _ in batch]
             seed = seeds.number(sampling.seed, conversations[rows[0]].id, 0)
             asked = [prompts[row] for row in rows]
-            found = decoding.beams(self.model, self.tokenizer, asked, sampling, self.stops(), self._ended(sampling), seed)
+            found = beams(self.model, self.tokenizer, asked, sampling, self.stops(), self._ended(sampling), seed)
             for row, drawn in zip(rows, found, strict=True):
                 yield row, tuple(self._answer(one, sampling) for one in drawn)
 

@@ -1,0 +1,74 @@
+"""Keys and values of rows that are being decoded: room made ahead, rows that come and go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+SPARE = 64
+"""Tokens of room a cache layer makes ahead when it has to grow."""
+
+
+class Layer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values, each (rows, heads, tokens, width), as views of storage with room to grow.
+
+    transformers' own layer copies everything at every step, which at batch 20 costs as much as the
+    attention itself; this one writes the new token only.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    is_initialized: bool
+    room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append along the tokens; returns all keys and values."""
+        past = self.keys.shape[2] if self.is_initialized else 0
+        rows, total = key_states.shape[0], past + key_states.shape[2]
+        if self.room is None or self.room[0].shape[0] < rows or self.room[0].shape[2] < total:
+            grown = tuple(s.new_empty(rows, s.shape[1], total + SPARE, s.shape[3]) for s in (key_states, value_states))
+            if past:
+                grown[0][:, :, :past], grown[1][:, :, :past] = self.keys, self.values
+            self.room = (grown[0], grown[1])
+            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        self.keys, self.values = (store[:rows].narrow(2, 0, total) for store in self.room)
+        self.keys.narrow(2, past, total - past).copy_(key_states)
+        self.values.narrow(2, past, total - past).copy_(value_states)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep or repeat rows. Where the batch shrinks, rows are moved inside the storage."""
+        rows = len(indices)
+        if self.room is None or rows >= self.keys.shape[0]:
+            self.keys, self.values, self.room = self.keys[indices], self.values[indices], None
+            return
+        moved = (indices != torch.arange(rows, device=indices.device)).nonzero().flatten()
+        for name in ("keys", "values"):
+            kept = getattr(self, name)
+            if len(moved):
+                kept[moved] = kept[indices[moved]]  # the right side is a copy, so no row is overwritten before it is read
+            setattr(self, name, kept[:rows])
+
+    def put(self, slots: torch.Tensor, other: Layer) -> None:
+        """Overwrite the rows `slots` with another layer's, which end where this one's end."""
+        first = self.keys.shape[2] - other.keys.shape[2]
+        self.keys[slots, :, first:] = other.keys
+        self.values[slots, :, first:] = other.values
+
+    def take_columns(self, columns: torch.Tensor) -> None:
+        """Keep these columns, int64 (rows, kept), of each row."""
+        chosen = columns[:, None, :, None].expand(-1, self.keys.shape[1], -1, self.keys.shape[3])
+        self.keys, self.values, self.room = self.keys.gather(2, chosen), self.values.gather(2, chosen), None
+
+
+def new_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
+    """A cache for the model, and whether all its layers are plain attention, which a shared start needs."""
+    cache = DynamicCache(config=model.config)
+    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    cache.layers = [Layer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if not cache.layers:
+        cache.layer_class_to_replicate = Layer
+    return cache, plain
