@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance bench bench-tune clean
+.PHONY: quickstart test check format acceptance bench bench-tune bench-read clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -55,7 +55,10 @@ acceptance: .venv/installed-dev
 bench-tune: .venv/installed .venv-bench/installed
 	$(BIN)/python benchmarks/tune.py
 
-bench: bench-tune
+bench-read: .venv/installed
+	$(BIN)/python benchmarks/read.py
+
+bench: bench-tune bench-read
 
 clean:
 	rm -rf .venv .venv-bench runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -119,9 +119,7 @@ def test_bytes_of_another_encoding_are_one_bad_row_and_declared_they_are_read(wr
     assert bad(rows) == [(1, "byte 0xe9 is not utf-8; if the file is latin-1 or cp1252, set encoding:")]
     assert len(good(rows)) == 1
     assert [r.fields["instruction"] for r in Alpaca(path=path, encoding="latin-1").read("s")] == ["caf\u00e9", "tea"]
-    with pytest.raises(DataError, match="UTF-16"):
-        list(Alpaca(path=write("b.jsonl", text.encode("utf-16"))).read("s"))
-    assert len(good(Alpaca(path=str(Path(path).with_name("b.jsonl")), encoding="utf-16").read("s"))) == 2
+    assert len(good(Alpaca(path=write("b.jsonl", text.encode("utf-16"))).read("s"))) == 2
     with pytest.raises(ValidationError, match="did you mean 'latin-1'"):
         Alpaca(path=path, encoding="latin1x")
 
@@ -166,8 +164,6 @@ def test_a_missing_file_names_the_nearest(write, tmp_path):
     for act in (lambda s: list(s.read("s")), lambda s: s.inputs()):
         with pytest.raises(DataError, match=r"phrasebnk\.csv does not exist; did you mean 'phrasebank\.csv'"):
             act(Columns(path=str(tmp_path / "phrasebnk.csv")))
-        with pytest.raises(DataError, match=r"is a folder.*phrasebank\.csv"):
-            act(Columns(path=str(tmp_path)))
         with pytest.raises(DataError, match="nor does its folder"):
             act(Columns(path=str(tmp_path / "no" / "x.csv")))
 

@@ -63,9 +63,10 @@ class Settings(BaseModel):
 class Catalog(Mapping[str, type[Any]]):
     """Names -> classes of one kind; also the pydantic annotation of a field that takes one."""
 
-    def __init__(self, kind: str, entries: Mapping[str, type[Any]]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, type[Any]], default: str | None = None) -> None:
         self.kind = kind
         self.entries = dict(entries)
+        self.default = default  # the name that settings without a `type` mean
 
     def __getitem__(self, name: str) -> type[Any]:
         return self.entries[name]
@@ -105,6 +106,8 @@ class Catalog(Mapping[str, type[Any]]):
             if isinstance(given, str):
                 given = {"type": given}
             if isinstance(given, Mapping):
+                if "type" not in given and self.default:
+                    given = {**given, "type": self.default}
                 if not isinstance(given.get("type"), str):
                     raise PydanticCustomError(
                         "no_type", "{kind} needs a 'type'{hint}", {"kind": self.kind, "hint": nearest("", self.entries)}
@@ -129,6 +132,6 @@ class Catalog(Mapping[str, type[Any]]):
         for name, kind in self.entries.items():
             part = kind.model_json_schema()
             part["properties"] = {"type": {"const": name}, **part.get("properties", {})}
-            part["required"] = ["type", *part.get("required", [])]
+            part["required"] = [*([] if name == self.default else ["type"]), *part.get("required", [])]
             choices.append(part)
         return {"anyOf": choices}

@@ -70,18 +70,29 @@ def new(
 def preview(
     recipe: RecipePath,
     overrides: Overrides = None,
-    rows: Annotated[int, typer.Option("-n", help="Rows shown.")] = 3,
+    rows: Annotated[int, typer.Option("-n", min=0, help="Rows shown.")] = 3,
+    html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.", show_default=False)] = None,
     json: AsJson = False,
 ) -> None:
     """Show what the model will see: text, tokens, which are trained. Exit 4 on a broken mask."""
     from etude import previewing
     from etude import recipe as recipes
     from etude.failures import CheckFailed
-    from etude.pipeline import shown
     from etude.screen import watcher
 
-    found = shown(recipes.load(recipe, overrides or ()), rows, watcher())
+    chosen = recipes.load(recipe, overrides or ())
+    if html is not None:
+        writable("--html", html)
+    from etude.pipeline import shown
+
+    found = shown(chosen, rows, watcher())
     print_notes()
+    if html is not None:
+        from etude import journal
+        from etude.reporting.preview_page import page
+
+        journal.write_text(html, page(found, chosen.name, str(chosen.model)))
+        print(f"page: {html}", file=sys.stderr)
     if json:
         print_json(previewing.as_json(found))
     else:
@@ -153,6 +164,69 @@ def report(folder: RunPath, root: Root = Path("runs"), json: AsJson = False) -> 
 
 
 @app.command()
+def templates(
+    name: Annotated[
+        str | None, typer.Argument(help="A template's name, or the path of a .yaml file of your own.", show_default=False)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List the task templates, or show every phrasing of one, filled with its example."""
+    from etude.screen import printable
+    from etude.templates import listing
+
+    found = listing.shown(name) if name else listing.listed()
+    print_json(found) if json else print(printable(listing.as_text(found)))
+
+
+@app.command()
+def convert(
+    data: Annotated[str, typer.Argument(metavar="IN", help="A file, folder, glob or hf://owner/name to read.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=".jsonl, .json, .csv (each also .gz) or .parquet.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", help="alpaca, sharegpt, messages or prompt-completion.", show_default=False)],
+    origin: Annotated[
+        str | None, typer.Option("--from", help="Format of IN, or a source's settings in YAML; sniffed by default.", show_default=False)
+    ] = None,
+    max_bad_rows: Annotated[int, typer.Option(min=0, help="Rows that may be rejected.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Write a data set in another format. Exit 3 with the rows and reasons when some cannot be."""
+    from etude import converting
+
+    done = converting.convert(data, out, to, origin=converting.origin_of(origin), max_bad_rows=max_bad_rows, force=force)
+    print_notes()
+    if json:
+        print_json(done.as_json())
+    else:
+        print(converting.summary(done), file=sys.stderr)
+
+
+@app.command("import-config")
+def import_config(
+    config: Annotated[Path, typer.Argument(metavar="FILE", help="Another tool's YAML or JSON.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Recipe to write; by default it is printed.", show_default=False)] = None,
+    tool: Annotated[
+        str | None, typer.Option(help="llama-factory, axolotl, trl or naturalcc; told by the keys by default.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the recipe.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make a commented recipe of a LLaMA-Factory, axolotl, TRL or NaturalCC configuration."""
+    from etude import importing
+
+    done = importing.import_config(config, tool)
+    if out:
+        importing.save(done, out, force)
+    print_notes()
+    if json:
+        print_json(done.as_json())
+    elif not out:
+        print(done.text, end="")
+    if not json:
+        print(importing.summary(done, out), file=sys.stderr)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
     from etude.recipe import schema as recipe_schema
@@ -179,6 +253,16 @@ def options(
 def at(folder: Path, root: Path) -> Path:
     """A run folder given as a path, or by its name below the root."""
     return folder if folder.exists() or folder.parent != Path() else root / folder
+
+
+def writable(option: str, path: Path) -> None:
+    """Refuse a path that cannot be written, before any work: a folder, or one in a folder that does not exist."""
+    from etude.failures import RecipeError
+
+    if path.is_dir():
+        raise RecipeError(f"{option} {path} is a folder; name a file in it, such as {path / 'preview.html'}")
+    if not path.parent.is_dir():
+        raise RecipeError(f"{option} {path}: there is no folder {path.parent}")
 
 
 def print_json(value: Any) -> None:

@@ -258,7 +258,7 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
     validation, _, _ = encoded(work, data, "validation")
     if not rows:
         raise DataError(f"no training row is left: {', '.join(sorted({fate.reason for fate in fates}))}")
-    checked = looked_at(work.student, conversations, 0)
+    checked = looked_at(work.student, data, conversations, 0)
     if checked.failures:
         raise CheckFailed("; ".join(checked.failures))
     recipe = work.recipe
@@ -277,9 +277,18 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
         recipe.tune.method.save(model, stage)
         work.student.loaded[1].save_pretrained(stage)
         if model.generation_config is not None:
+            add_stops(model.generation_config, previewing.stop_ids(work.student.form, work.student.encoder))
             model.generation_config.save_pretrained(stage)
     tuned.append(model)
     return {"trained": asdict(trained), "tokens": token_facts(rows, fates), "format": work.student.form.name}
+
+
+def add_stops(config: Any, stops: frozenset[int]) -> None:
+    """Let a generation config stop at the format's ends of turn too, so that other programs do."""
+    own = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    known = [i for i in own if i is not None]
+    if not stops <= set(known):
+        config.eos_token_id = [*known, *sorted(stops - set(known))]
 
 
 def token_facts(rows: Sequence[Encoded], fates: Sequence[Fate]) -> dict[str, Any]:
@@ -314,11 +323,25 @@ def report(folder: Path, locked: bool = False) -> Findings:
 def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.Preview:
     """What the model will see of the recipe's training rows, with the checks of the mask."""
     student = Student(weights.locate(recipe.model, (watch or Silent()).say), recipe)
-    conversations = preparing.training(recipe, preparing.read(recipe))
-    return looked_at(student, conversations, rows)
+    data = preparing.read(recipe)
+    return looked_at(student, data, preparing.training(recipe, data), rows)
 
 
-def looked_at(student: Student, conversations: Sequence[Conversation], rows: int) -> previewing.Preview:
+def looked_at(student: Student, data: Data, conversations: Sequence[Conversation], rows: int) -> previewing.Preview:
     """Conversations as the student will see them, checked; `rows` of them as samples."""
     tune = student.recipe.tune
-    return previewing.preview(conversations, student.form, student.encoder, rows, most_tokens=tune.max_tokens, truncation=tune.truncation)
+    own, stops = previewing.generation_ends(student.weights.folder) or frozenset(), previewing.stop_ids(student.form, student.encoder)
+    lacking = [student.loaded[1].convert_ids_to_tokens(i) for i in sorted(stops - own)]
+    sources = {record.id: name for name, parts in data.parts.items() for record in parts.train}
+    notes = [f"the start model's generation_config does not stop at {token!r}; the tuned model's will" for token in lacking]
+    return previewing.preview(
+        conversations,
+        student.form,
+        student.encoder,
+        rows,
+        most_tokens=tune.max_tokens,
+        truncation=tune.truncation,
+        ends=own | stops,
+        notes=notes,
+        name=lambda c: sources.get(c.id, c.task or "data"),
+    )

@@ -104,8 +104,8 @@ def refusal(bad: Sequence[tuple[str, BadRow]], most: int) -> str:
 
 def template_of(recipe: Recipe, name: str) -> templates.Template | None:
     """The template that words a source's rows, or None for rows that are worded already."""
-    chosen = recipe.sources[name].template
-    return templates.load(chosen) if chosen else None
+    source = recipe.sources[name]
+    return templates.load(source.template, getattr(source, "labels", {}).values()) if source.template else None
 
 
 def worded(recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = ()) -> list[Conversation]:

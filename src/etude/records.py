@@ -151,7 +151,10 @@ class Prediction:
     task: str = ""
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
+"""Canonical JSON: the encoder `json.dumps` would make anew for each row, kept."""
+
+
 def identify(fields: Mapping[str, Any]) -> str:
     """The id of a row: the first 16 hex digits of the SHA-256 of its fields as canonical JSON."""
-    text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(CANONICAL(fields).encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -93,7 +93,7 @@ def answered(conversation: Conversation, outputs: Sequence[str], finish: Sequenc
         "id": conversation.id,
         "question": "\n\n".join(m.words() for m in conversation.question().messages[-1:]),
         "outputs": list(outputs),
-        "references": [conversation.answer()],
+        "references": list(conversation.notes.get("references") or [conversation.answer()]),
         "finish": list(finish),
         "near_ties": near_ties,
     }

@@ -33,7 +33,78 @@ def stdlib(folder: Path):
     return {}, set(), "len(code) > 3"
 
 
-EXAMPLES = {"alpaca": alpaca, "columns": columns, "stdlib": stdlib}
+def lines(folder: Path, rows, *bad):
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, *bad)))
+    return {"path": str(path)}, set(range(6, 6 + len(bad)))
+
+
+def messages(folder: Path):
+    rows = [{"messages": [{"role": "user", "content": f"Q{i}?"}, {"role": "assistant", "content": "A."}]} for i in range(5)]
+    bad = ({"messages": []}, {"messages": [{"role": "user", "content": "Q?"}]}, {"mesages": []})
+    return *lines(folder, rows, *bad), "len(messages) != 7"
+
+
+def sharegpt(folder: Path):
+    rows = [{"conversations": [{"from": "human", "value": f"Q{i}?"}, {"from": "gpt", "value": "A."}]} for i in range(5)]
+    bad = ({"conversations": "hello"}, {"conversations": [{"from": "humen", "value": "Q?"}]})
+    return *lines(folder, rows, *bad), "len(conversations) > 0"
+
+
+def prompt_completion(folder: Path):
+    rows = [{"prompt": f"Q{i}?", "completion": "A."} for i in range(5)]
+    return *lines(folder, rows, {"prompt": 3, "completion": "A."}, {"prompt": "Q?"}), "prompt != ''"
+
+
+def inputs_targets(folder: Path):
+    rows = [{"inputs": f"Q{i}?", "targets": ["A.", "a"]} for i in range(5)]
+    return *lines(folder, rows, {"inputs": "Q?", "targets": []}, {"inputs": "Q?", "targets": [1]}), "inputs != ''"
+
+
+def natural_instructions(folder: Path):
+    rows = [{"input": f"Q{i}?", "output": ["A."]} for i in range(5)]
+    path = folder / "task1_x.json"
+    path.write_text(json.dumps({"Definition": ["Answer."], "Instances": [*rows, {"input": "Q?"}, 7]}))
+    return {"path": str(path)}, {6, 7}, "input != ''"
+
+
+def oasst(folder: Path):
+    def tree(i):
+        answer = {"message_id": f"a{i}", "text": "A.", "role": "assistant", "replies": []}
+        return {"message_tree_id": f"t{i}", "prompt": {"message_id": f"t{i}", "text": f"Q{i}?", "role": "prompter", "replies": [answer]}}
+
+    bad = ({"message_tree_id": "t9", "prompt": {"text": "Q?", "role": "prompter", "replies": []}}, {"other": 1})
+    return *lines(folder, map(tree, range(5)), *bad), "tree != ''"
+
+
+def squad(folder: Path):
+    rows = [{"context": "It is A.", "question": f"Q{i}?", "answers": {"text": ["A", "a"], "answer_start": [6, 6]}} for i in range(5)]
+    bad = ({"context": "It is.", "question": "Q?", "answers": {"text": []}}, {"context": "It is.", "question": "Q?"})
+    return *lines(folder, rows, *bad), "question != ''"
+
+
+def code_tasks(folder: Path):
+    rows = [{"task_id": i, "text": f"Add {i}.", "code": "def f(): pass", "test_list": ["assert f"]} for i in range(5)]
+    bad = ({"task_id": 6, "text": "Add.", "code": None, "test_list": []}, {"task_id": 7, "prompt": "def f():", "test": ""})
+    return *lines(folder, rows, *bad), "task_id < 9"
+
+
+def text(folder: Path):
+    return *lines(folder, [{"text": f"Once upon {i}."} for i in range(5)], {"text": " "}, {"text": None}), "text != 'x'"
+
+
+def dataset_info(folder: Path):
+    settings, bad, where = sharegpt(folder)
+    index = folder / "dataset_info.json"
+    index.write_text(json.dumps({"mine": {"file_name": Path(settings["path"]).name, "formatting": "sharegpt"}}))
+    return {"path": str(index), "name": "mine"}, bad, where
+
+
+EXAMPLES = {
+    "alpaca": alpaca, "auto": alpaca, "code_tasks": code_tasks, "columns": columns, "dataset_info": dataset_info,
+    "inputs_targets": inputs_targets, "messages": messages, "natural_instructions": natural_instructions, "oasst": oasst,
+    "prompt_completion": prompt_completion, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib, "text": text,
+}  # fmt: skip
 
 
 @pytest.fixture(params=list(SOURCES))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from etude.catalog import Catalog
 from etude.failures import DataError
 from etude.formats.alpaca import Alpaca
-from etude.formats.borders import only_last_trained, stretches
+from etude.formats.borders import stretches
+from etude.formats.families import ChatML, Gemma, Llama2, Llama3, Mistral, Phi3, Qwen, TextToText, Vicuna, Zephyr
 from etude.formats.jinja import Auto, Jinja
+from etude.formats.training_turns import only_trained, trained_turns
 from etude.records import Conversation, Segment
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class ChatFormat(Protocol):
         ...
 
     def render(self, conversation: Conversation) -> tuple[Segment, ...]:
-        """The whole conversation; assistant turns and their ends of turn are trained."""
+        """The whole conversation; the turns that are to be trained (`training_turns.is_trained`) are, with their ends of turn,
+        and a border stands where an answer begins that is not."""
         ...
 
     def prompt(self, conversation: Conversation) -> tuple[Segment, ...]:
@@ -51,7 +54,24 @@ class FormatSettings(Protocol):
         ...
 
 
-FORMATS = Catalog("format", {"auto": Auto, "jinja": Jinja, "alpaca": Alpaca})
+FORMATS = Catalog(
+    "format",
+    {
+        "auto": Auto,
+        "jinja": Jinja,
+        "alpaca": Alpaca,
+        "chatml": ChatML,
+        "gemma": Gemma,
+        "llama2": Llama2,
+        "llama3": Llama3,
+        "mistral": Mistral,
+        "phi3": Phi3,
+        "qwen": Qwen,
+        "text_to_text": TextToText,
+        "vicuna": Vicuna,
+        "zephyr": Zephyr,
+    },
+)
 
 
 def text(segments: Sequence[Segment]) -> str:
@@ -60,40 +80,49 @@ def text(segments: Sequence[Segment]) -> str:
 
 
 def renderings(form: ChatFormat, conversation: Conversation) -> list[tuple[Segment, ...]]:
-    """The conversation as one rendering where every answer follows exactly its prompt and is written as
+    """The conversation as one rendering where every trained answer follows exactly its prompt and is written as
     it would be if it were the last, else (a format that rewrites earlier turns, as Qwen3's drops their
-    reasoning) one rendering an answer, each checked the same way.
+    reasoning) one rendering a trained answer, each checked the same way.
 
-    Raises DataError when even a single answer does not follow its prompt.
+    Trained turns of other roles are then trained once, in the rendering of the answer after them. Raises DataError
+    when even a single answer does not follow its prompt.
     """
-    turns = [i for i, m in enumerate(conversation.messages) if m.role == "assistant"]
+    turns = trained_turns(conversation)
     whole = form.render(conversation)
     if follows(form, conversation, whole, turns) and not rewrites(form, conversation, whole, turns):
         return [whole]
+    answers = [turn for turn in turns if conversation.messages[turn].role == "assistant"]
     single = []
-    for turn in turns:
-        part = replace(conversation, messages=conversation.messages[: turn + 1])
-        rendered = only_last_trained(form.render(part))
-        if not follows(form, part, rendered, [turn]):
-            raise DataError(
-                f"{conversation.origin or conversation.id}: message {turn + 1} as trained does not begin with its prompt as asked"
-            )
-        single.append(rendered)
+    for before, turn in zip([-1, *answers], [*answers, None], strict=True):
+        mine = [i for i in turns if before < i and (turn is None or i <= turn)]
+        if mine:
+            end = len(conversation.messages) if turn is None else turn + 1
+            part = only_trained(replace(conversation, messages=conversation.messages[:end]), set(mine))
+            rendered = form.render(part)
+            if not follows(form, part, rendered, mine):
+                raise DataError(
+                    f"{conversation.origin or conversation.id}: message {mine[-1] + 1} as trained does not begin with its prompt as asked"
+                )
+            single.append(rendered)
     return single
 
 
 def follows(form: ChatFormat, conversation: Conversation, rendered: Sequence[Segment], turns: Sequence[int]) -> bool:
-    """Whether `rendered` trains exactly the answers at `turns`, each preceded by exactly its prompt."""
+    """Whether `rendered` trains exactly the messages at `turns`, each answer preceded by exactly its prompt."""
     starts = [before for before, _ in stretches(rendered)]
     # A prompt is asked with its own answer still there, which prompt() leaves out.
-    return starts == [text(form.prompt(replace(conversation, messages=conversation.messages[: turn + 1]))) for turn in turns]
+    return len(starts) == len(turns) and all(
+        conversation.messages[turn].role != "assistant"
+        or before == text(form.prompt(replace(conversation, messages=conversation.messages[: turn + 1])))
+        for turn, before in zip(turns, starts, strict=True)
+    )
 
 
 def rewrites(form: ChatFormat, conversation: Conversation, rendered: Sequence[Segment], turns: Sequence[int]) -> bool:
-    """Whether an earlier answer is written otherwise than when it ends the conversation."""
+    """Whether an earlier trained answer is written otherwise than when it ends the conversation."""
     written = [answer for _, answer in stretches(rendered)]
     for turn, answer in zip(turns, written, strict=True):
-        if turn < len(conversation.messages) - 1:
+        if turn < len(conversation.messages) - 1 and conversation.messages[turn].role == "assistant":
             alone = stretches(form.render(replace(conversation, messages=conversation.messages[: turn + 1])))
             if not alone or alone[-1][1] != answer:
                 return True

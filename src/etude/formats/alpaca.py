@@ -11,17 +11,22 @@ The original knows one instruction and one answer. Ours for the rest:
   first instruction has a context;
 - a later turn follows the end of the answer before it, after a blank line, with no second preamble;
 - an answer ends with the tokenizer's end-of-sequence token, which is trained;
+- a system text or an instruction that is to be trained is trained as it stands, without its markup;
+- there is no place for tools: a row with tools, calls or results is refused;
 - where the tokenizer itself begins every text with its BOS (Llama, OPT), so does the prompt, as in the original.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
-from etude.formats.borders import untrained
+from etude.formats.borders import BORDER, untrained
+from etude.formats.tool_calls import refuse_tools
+from etude.formats.training_turns import is_trained
 from etude.records import Conversation, Message, Segment
 
 if TYPE_CHECKING:
@@ -49,10 +54,14 @@ class Alpaca(Settings):
                 "format alpaca: the tokenizer has no end-of-sequence token (eos_token), so a tuned model could never stop; "
                 "set eos_token in the model folder's tokenizer_config.json"
             )
-        # Asked of the tokenizer itself: only its post-processor knows whether it begins texts with BOS.
-        first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
-        opens = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
-        return BoundAlpaca(self.preamble, str(tokenizer.eos_token), str(tokenizer.bos_token) if opens else "")
+        return BoundAlpaca(self.preamble, str(tokenizer.eos_token), own_start(tokenizer))
+
+
+def own_start(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The tokenizer's BOS where it begins every text with one itself, else "". Asked of the tokenizer: only its
+    post-processor knows."""
+    first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
+    return str(tokenizer.bos_token) if tokenizer.bos_token is not None and first == [tokenizer.bos_token_id] else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,9 @@ class BoundAlpaca:
     name: str = "alpaca"
 
     def render(self, conversation: Conversation) -> tuple[Segment, ...]:
-        """The whole conversation; each answer and the end-of-sequence token after it are trained.
+        """The whole conversation; each turn that is to be trained is, an answer with the end-of-sequence token after it.
 
-        Raises DataError when turns do not go system (at most one, first), user, assistant, user, ...
+        Raises DataError when turns do not go system (at most one, first), user, assistant, user, ..., or there are tools.
         """
         return self._write(conversation, conversation.messages)
 
@@ -84,27 +93,44 @@ class BoundAlpaca:
         return (self.eos,)
 
     def _write(self, conversation: Conversation, messages: tuple[Message, ...]) -> tuple[Segment, ...]:
+        refuse_tools(self.name, conversation)
         check_turns(conversation, messages)
         segments = [Segment(self.bos, special=True)] if self.bos else []
         first = True
         for message in messages:
+            trained = is_trained(message)
             if message.role == "system":
-                segments.append(Segment(f"{message.words()}\n\n"))
+                segments += [Segment(message.words(), trained), Segment("\n\n")]
             elif message.role == "user":
-                segments.append(Segment(self._ask(message, first)))
+                start, words, end = self._ask(message, first)
+                segments += [Segment(start), Segment(words, trained), Segment(end)]
                 first = False
             else:
-                segments += [Segment(message.words(), trained=True)] if message.words() else []
-                segments.append(Segment(self.eos, trained=True, special=True))
-        return tuple(segments)
+                # Tokens begin where an answer begins, also one that is only read.
+                segments += [] if trained else [BORDER]
+                segments += [Segment(message.words(), trained)] if message.words() else []
+                segments.append(Segment(self.eos, trained, special=True))
+        return joined(segments)
 
-    def _ask(self, message: Message, first: bool) -> str:
+    def _ask(self, message: Message, first: bool) -> tuple[str, str, str]:
         start = "" if first else "\n\n"
         if first and self.preamble == "standard":
             start = WITH_INPUT if message.context else WITHOUT_INPUT
         context = f"\n\n### Input:\n{message.context}" if message.context else ""
         end = "" if self.preamble == "standard" else "\n"
-        return f"{start}### Instruction:\n{message.content}{context}\n\n### Response:{end}"
+        return f"{start}### Instruction:\n", f"{message.content}{context}", f"\n\n### Response:{end}"
+
+
+def joined(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments with those plain texts that stand together and are not trained made one."""
+    out: list[Segment] = []
+    for segment in segments:
+        last = out[-1] if out else None
+        if last and last.text and segment.text and not (last.trained or last.special or segment.trained or segment.special):
+            out[-1] = Segment(last.text + segment.text)
+        elif segment.text or segment is BORDER:
+            out.append(segment)
+    return tuple(out)
 
 
 def check_turns(conversation: Conversation, messages: tuple[Message, ...]) -> None:

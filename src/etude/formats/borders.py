@@ -16,7 +16,7 @@ BORDER = Segment("")
 
 
 def stretches(rendered: Sequence[Segment]) -> list[tuple[str, str]]:
-    """For each trained stretch, the text before it and its own."""
+    """For each trained stretch, the text before it and its own. A border between two makes them two."""
     found: list[tuple[str, str]] = []
     before, trained = "", False
     for segment in rendered:
@@ -29,14 +29,17 @@ def stretches(rendered: Sequence[Segment]) -> list[tuple[str, str]]:
 
 
 def untrained(rendered: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The same segments with nothing trained, and a border where each trained stretch began."""
+    """The same segments with nothing trained, and a border where each trained stretch began, and where one
+    ended between plain texts."""
     out: list[Segment] = []
-    trained = False
+    trained = plain = False
     for segment in rendered:
-        if segment.trained and not trained:
+        begins = segment.trained and not trained
+        ends = trained and not segment.trained and plain and not segment.special
+        if (begins or ends) and segment.text and out[-1:] != [BORDER]:
             out.append(BORDER)
         out.append(Segment(segment.text, special=segment.special))
-        trained = segment.trained
+        trained, plain = segment.trained, not segment.special
     return tuple(out)
 
 

@@ -237,7 +237,8 @@ def densify(batch: Batch, least: int) -> None:
     """Where most columns of the cache belong to nobody, move each row's own to the end and drop the rest; at least
     `least` columns stay."""
     real = batch.mask[:, : batch.width]
-    width = max(int(real.sum(1).max()), least)
+    # a finished row goes on filling columns until its place is taken; they count for nothing
+    width = max([least, *(held for held, row in zip(real.sum(1).tolist(), batch.rows, strict=True) if not row.done)])
     if batch.width <= DEAD * width:
         return
     columns = real.argsort(dim=1, stable=True)[:, -width:]

@@ -13,12 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from etude import journal
 from etude.catalog import Settings
 from etude.failures import RecipeError, nearest
 from etude.records import BadRow, Record
 from etude.sources.rows import Unusable, plain, records
-from etude.sources.tables import Container, Encoding, Table, find, opened
+from etude.sources.tables import Container, Encoding, Table, digests, opened
 from etude.sources.where import Expression, kind_of
 from etude.templates import TemplateName, digest, load
 
@@ -29,7 +28,8 @@ class Alpaca(Settings):
     """Instruction rows in JSON (a list) or JSON Lines; the other table files work too."""
 
     path: str
-    """The file: .json or .jsonl (also .parquet, .csv, .tsv)."""
+    """A file (.json, .jsonl, .csv, .tsv, .parquet, .arrow; text also .gz or .zst), a folder of them, a glob such as
+    `data/*.jsonl`, or `hf://owner/name@revision:split`."""
     template: TemplateName | None = None
     """A task template to word the rows with; None: the rows are worded already."""
     where: Expression | None = None
@@ -40,6 +40,8 @@ class Alpaca(Settings):
     """Further keys of the rows that become fields (and so count in the row's id), e.g. to group by."""
     container: Container | None = None
     """What kind of file it is, where the extension does not say so."""
+    rows_key: str | None = None
+    """The key of a .json object that holds the list of rows; None: the only one that holds a list of objects."""
     encoding: Encoding = "utf-8"
     """The text encoding of the file; a byte-order mark is understood."""
     licence: str = ""
@@ -50,7 +52,7 @@ class Alpaca(Settings):
     def read(self, name: str) -> Iterator[Record | BadRow]:
         """Every row in file order. Raises DataError for an unusable file, RecipeError for unknown names."""
         task = self.task or (load(self.template).task if self.template else name)
-        rows, columns = opened(Table(self.path, self.container, self.encoding, licence=self.licence))
+        rows, columns = opened(Table(self.path, self.container, self.encoding, licence=self.licence, rows_key=self.rows_key))
         for key in self.keep:
             if key not in columns:
                 raise RecipeError(f"sources.{name}.keep: no row of {self.path} has the key {key!r}{nearest(key, columns)}")
@@ -67,8 +69,8 @@ class Alpaca(Settings):
         )
 
     def inputs(self) -> dict[str, str]:
-        """Path -> SHA-256 of the file; and the template's, which names the task."""
-        found = {self.path: journal.file_digest(find(self.path))}
+        """Path -> SHA-256 of every file; and the template's, which names the task."""
+        found = digests(self.path, self.container)
         return found | {f"template {self.template}": digest(load(self.template))} if self.template else found
 
     def build(self, cells: dict[str, Any]) -> dict[str, Any]:
@@ -92,10 +94,12 @@ class Alpaca(Settings):
 
 def text(cells: dict[str, Any], key: str) -> str:
     """The text under a key; raises Unusable where there is none."""
+    value = cells.get(key)
+    if isinstance(value, str) and value.isascii():
+        return value
     if key not in cells:
         near = nearest(key, [other for other in cells if other not in KEYS])
         raise Unusable(f"{key!r} is missing{near if 'did you mean' in near else ''}")
-    value = cells[key]
     if not isinstance(value, str):
         raise Unusable(f"{key!r} is {kind_of(value)}, not text")
     plain(value, f"{key!r}")

@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from etude import journal
 from etude.catalog import Settings
 from etude.failures import RecipeError, nearest
 from etude.records import BadRow, Record
 from etude.sources.rows import Unusable, plain, records, spelled
-from etude.sources.tables import Container, Encoding, Table, find, opened
+from etude.sources.tables import Container, Encoding, Table, digests, opened
 from etude.sources.where import Expression
 from etude.templates import Template, TemplateName, digest, load
 
@@ -26,12 +25,14 @@ class Columns(Settings):
     """A table whose columns become the fields of a template."""
 
     path: str
-    """The file: .csv, .tsv, .json (a list), .jsonl or .parquet."""
+    """A file (.csv, .tsv, .json, .jsonl, .parquet, .arrow; text also .gz or .zst), a folder of them, a glob such as
+    `data/*.jsonl`, or `hf://owner/name@revision:split`."""
     template: TemplateName | None = None
     """The task template that words the rows: a built-in name or a .yaml file of your own."""
     columns: dict[str, str] = Field(default={})
     """Field -> column, e.g. `{text: Sentence, label: Sentiment}`; a template's field that is not listed
-    is the column of the same name. Without a template and without this, every column is a field."""
+    is the column of the same name (an optional one, where there is such a column). Without a template and
+    without this, every column is a field."""
     labels: dict[str, str] = Field(default={})
     """Label in the file -> label of the template, e.g. `{0: negative, 1: neutral, 2: positive}`."""
     where: Expression | None = None
@@ -40,6 +41,8 @@ class Columns(Settings):
     """Take the first rows that pass `where`, at most this many."""
     container: Container | None = None
     """What kind of file it is, where the extension does not say so."""
+    rows_key: str | None = None
+    """The key of a .json object that holds the list of rows; None: the only one that holds a list of objects."""
     encoding: Encoding = "utf-8"
     """The text encoding of the file; a byte-order mark is understood."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -61,9 +64,9 @@ class Columns(Settings):
 
     def read(self, name: str) -> Iterator[Record | BadRow]:
         """Every row in file order. Raises DataError for an unusable file, RecipeError for unknown names."""
-        template = load(self.template) if self.template else None
+        template = load(self.template, self.labels.values()) if self.template else None
         rows, known = opened(
-            Table(self.path, self.container, self.encoding, self.delimiter, self.quote, self.header, self.licence),
+            Table(self.path, self.container, self.encoding, self.delimiter, self.quote, self.header, self.licence, self.rows_key),
         )
         mapping = self.mapping(name, template, known)
         self.check_labels(name, template)
@@ -80,8 +83,8 @@ class Columns(Settings):
         )
 
     def inputs(self) -> dict[str, str]:
-        """Path -> SHA-256 of the file; and the template's, whose fields and labels shape the rows."""
-        found = {self.path: journal.file_digest(find(self.path))}
+        """Path -> SHA-256 of every file; and the template's, whose fields and labels shape the rows."""
+        found = digests(self.path, self.container)
         return found | {f"template {self.template}": digest(load(self.template))} if self.template else found
 
     def mapping(self, name: str, template: Template | None, known: list[str]) -> dict[str, str]:
@@ -99,7 +102,8 @@ class Columns(Settings):
                 raise RecipeError(
                     f"sources.{name}: template {self.template!r} needs the field {field!r}, {self.path} has no such column; {say}"
                 )
-        return fields | self.columns
+        further = {field: field for field in template.optional if field in known} if template else {}
+        return further | fields | self.columns
 
     def check_labels(self, name: str, template: Template | None) -> None:
         """Raise RecipeError for a `labels` map that leads nowhere."""
@@ -119,6 +123,8 @@ class Columns(Settings):
         """The fields of one row; raises Unusable with the reason."""
         fields: dict[str, Any] = {}
         for field, column in mapping.items():
+            if template and field in template.optional and cells.get(column) is None:
+                continue
             if column not in cells:
                 raise Unusable(f"there is no {column!r}{nearest(column, cells)}")
             fields[field] = plain(cells[column], f"column {column!r}")
@@ -131,6 +137,6 @@ class Columns(Settings):
         text = spelled(value)
         label = self.labels.get(text, text)
         label = template.rename.get(label, label)
-        if label not in template.labels:
+        if template.labels and label not in template.labels:
             raise Unusable(f"unknown label {text!r}{nearest(text, template.labels)}; `labels:` maps other spellings")
         return label

@@ -42,7 +42,7 @@ def plain(value: Any, what: str) -> Any:
     """The value as JSON knows it (dates and decimals as text); raises Unusable for one that has no words:
     null, NaN, bytes, or text with half a character in it. `what` names the cell in the reason."""
     if isinstance(value, str):
-        if char := surrogate(value):
+        if not value.isascii() and (char := surrogate(value)):
             raise Unusable(f"{what} holds a lone surrogate (U+{ord(char):04X}), which is half a character")
         return value
     if isinstance(value, bool | int):
