@@ -335,16 +335,15 @@ def decode(
                     read_last(model, batch)
                 choose(batch, chain, greedy)
                 found = finished(batch, sampling, stops, ended)
-            free = sum(row.done for row in batch.rows)
-            if free == len(batch.rows) and not (batch.plain and waiting):
-                batch = None
-            elif free >= LEAVE * len(batch.rows):
+            while batch and (free := sum(row.done for row in batch.rows)) >= LEAVE * len(batch.rows):
                 if waiting and batch.plain:
                     taken = [waiting.popleft() for _ in range(min(free, len(waiting)))]
                     fresh = start(model, taken, prompts, uniforms, sampling)
                     choose(fresh, chain, greedy)
-                    found += finished(fresh, sampling, stops, ended)
+                    found += finished(fresh, sampling, stops, ended)  # an answer may end with its first token
                     join(batch, fresh, sampling.max_new_tokens)
-                else:
+                elif free == len(batch.rows):
+                    batch = None
+                elif free:
                     leave(batch)
         yield from found
