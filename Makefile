@@ -1,7 +1,7 @@
 # make quickstart   set up .venv and run the main job on a real model
 # make test         set up .venv and run the tests (no network once installed)
 # make check        ruff, mypy, layers and sizes
-# make bench        speed against TRL, in an environment of its own (minutes)
+# make bench        speed against TRL, transformers, llama.cpp and others, in an environment of their own (bench-tune, bench-score, ...; minutes)
 # make acceptance   the real model on real data (minutes; ../shared/data where present)
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance bench bench-tune bench-read clean
+.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -55,10 +55,13 @@ acceptance: .venv/installed-dev
 bench-tune: .venv/installed .venv-bench/installed
 	$(BIN)/python benchmarks/tune.py
 
+bench-score: .venv/installed .venv-bench/installed
+	$(BIN)/python benchmarks/score.py
+
 bench-read: .venv/installed
 	$(BIN)/python benchmarks/read.py
 
-bench: bench-tune bench-read
+bench: bench-tune bench-score bench-read
 
 clean:
 	rm -rf .venv .venv-bench runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
-import numpy as np
 from pydantic import Field
 
 from etude.catalog import Settings
 from etude.records import Conversation
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Sampling(Settings):

@@ -9,7 +9,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from etude.models import Sampling
-from etude.models.decoding import Drawn, Ended, padded, still
+from etude.models.decoding import Drawn, Ended, still
+from etude.models.reading import padded
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,6 +52,24 @@ class Layer(DynamicLayer):  # type: ignore[misc]
             if len(moved):
                 kept[moved] = kept[indices[moved]]  # the right side is a copy, so no row is overwritten before it is read
             setattr(self, name, kept[:rows])
+
+    @staticmethod
+    def stacked(layers: Sequence[Layer]) -> Layer:
+        """The rows of several layers, whose columns all end together; what stands before a shorter one's is 0."""
+        rows, width = sum(layer.keys.shape[0] for layer in layers), max(layer.keys.shape[2] for layer in layers)
+        made = Layer()
+        for name in ("keys", "values"):
+            parts = [getattr(layer, name) for layer in layers]
+            store = parts[0].new_zeros(rows, parts[0].shape[1], width + SPARE, parts[0].shape[3])
+            low = 0
+            for part in parts:
+                store[low : low + part.shape[0], :, width - part.shape[2] : width] = part
+                low += part.shape[0]
+            setattr(made, name, store)
+        made.room = (made.keys, made.values)
+        made.keys, made.values = (store.narrow(2, 0, width) for store in made.room)
+        made.dtype, made.device, made.is_initialized = layers[0].keys.dtype, layers[0].keys.device, True
+        return made
 
     def put(self, slots: torch.Tensor, other: Layer) -> None:
         """Overwrite the rows `slots` with another layer's, which end where this one's end."""

@@ -9,11 +9,9 @@ waiting prompts take the places of finished rows, and when none waits the batch 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +27,10 @@ from transformers.cache_utils import Cache
 
 from etude.failures import NonFinite
 from etude.models import Sampling
-from etude.models.caches import new_cache
+from etude.models.reading import accepted, last_logits, padded, read_prompts
 
 NEAR_TIE = 1e-4
 """Two best logits closer than this may change places when the batch changes (float32 rounding)."""
-SHORTEST_PREFIX = 16
-"""A shared start of fewer tokens costs more (one forward pass of its own) than it saves."""
 LEAVE = 0.125
 """Finished rows leave the batch, or give their places away, as soon as they are this share of it."""
 DEAD = 2
@@ -100,19 +96,6 @@ def draw(scores: torch.Tensor, uniforms: Sequence[float]) -> torch.Tensor:
     return torch.searchsorted(sums, wanted[:, None], right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
 
 
-def padded(rows: Sequence[Sequence[int]], pads: Sequence[int]) -> torch.Tensor:
-    """Rows of ids as int64 (rows, longest), each filled up on the left with its own pad."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([[pad] * (width - len(row)) + list(row) for row, pad in zip(rows, pads, strict=True)])
-
-
-def shared_start(rows: Sequence[tuple[int, ...]]) -> int:
-    """Tokens at the start that all rows have in common, leaving each row at least one of its own."""
-    most = min(len(row) for row in rows) - 1
-    first, last = min(rows), max(rows)
-    return next((i for i in range(most) if first[i] != last[i]), most)
-
-
 @dataclass(slots=True)
 class Live:
     """What one row of the batch still has in hand."""
@@ -143,54 +126,22 @@ class Batch:
     last: torch.Tensor | None = None
 
 
-def accepted(model: PreTrainedModel) -> frozenset[str]:
-    """Names of the arguments of the model's forward pass, seen through an adapter."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(inner.forward).parameters)
-
-
-def last_logits(
-    model: PreTrainedModel, names: frozenset[str], cache: Cache, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
-) -> torch.Tensor:
-    """Read `ids` (rows, tokens) behind what the cache holds; float32 logits (rows, vocabulary) of the last token."""
-    given: dict[str, Any] = {"position_ids": positions} if "position_ids" in names else {}
-    if "logits_to_keep" in names:
-        given["logits_to_keep"] = 1
-    output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **given)
-    return output.logits[:, -1].float()  # type: ignore[no-any-return]
-
-
 def start(
     model: PreTrainedModel, indices: Sequence[int], prompts: Sequence[Sequence[int]], uniforms: Uniforms, sampling: Sampling
 ) -> Batch:
     """Read the prompts with these indices: the shared start once, each different prompt once."""
     prompts = [prompts[index] for index in indices]
-    device = next(model.parameters()).device
-    names = accepted(model)
-    cache, plain = new_cache(model)
     places: dict[tuple[int, ...], int] = {}
     owners = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-    unique = list(places)
-    prefix = shared_start(unique) if plain and len(unique) > 1 else 0
-    if prefix < SHORTEST_PREFIX:
-        prefix = 0
-    else:
-        head = torch.tensor([unique[0][:prefix]], device=device)
-        last_logits(model, names, cache, head, torch.ones_like(head), torch.arange(prefix, device=device)[None])
-        cache.batch_select_indices(torch.zeros(len(unique), dtype=torch.long, device=device))
-    rest = [row[prefix:] for row in unique]
-    # a pad is masked everywhere; token 0 exists in every vocabulary
-    ids = padded(rest, [0] * len(rest)).to(device)
-    real = padded([[1] * len(row) for row in rest], [0] * len(rest)).to(device)
-    width = prefix + ids.shape[1]
-    mask = torch.cat([real.new_ones(len(rest), prefix), real, real.new_ones(len(rest), sampling.max_new_tokens)], 1)
-    positions = (real.cumsum(1) - 1).clamp(min=0) + prefix
-    logits = last_logits(model, names, cache, ids, mask[:, :width], positions)
-    following = positions[:, -1] + 1
-    if len(unique) < len(prompts):
+    names = accepted(model)
+    cache, plain, real, following, logits = read_prompts(model, names, list(places))
+    device = logits.device
+    if len(places) < len(prompts):
         chosen = torch.tensor(owners, device=device)
         cache.batch_select_indices(chosen)
-        mask, following, logits = mask[chosen], following[chosen], logits[chosen]
+        real, following, logits = real[chosen], following[chosen], logits[chosen]
+    width = real.shape[1]
+    mask = torch.cat([real, real.new_ones(len(prompts), sampling.max_new_tokens)], 1)
     history = None
     if sampling.repetition_penalty != 1.0:
         # filled up with the row's own first token, which is penalised anyway
