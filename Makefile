@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read clean
+.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read bench-curate clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -61,7 +61,10 @@ bench-score: .venv/installed .venv-bench/installed
 bench-read: .venv/installed
 	$(BIN)/python benchmarks/read.py
 
-bench: bench-tune bench-score bench-read
+bench-curate: .venv/installed-dev
+	$(BIN)/python benchmarks/curate.py
+
+bench: bench-tune bench-score bench-read bench-curate
 
 clean:
 	rm -rf .venv .venv-bench runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,13 +19,14 @@ HERE = Path(__file__).resolve().parent
 
 def rows(tokens: int) -> list[dict]:
     """Docstring rows of the standard library, in the recipe's seeded order, up to so many tokens."""
-    from etude import pipeline, preparing, recipe, seeds
+    from etude import encoded, pipeline, preparing, recipe, seeds
     from etude.models import weights
-    from etude.screen import Silent
 
     chosen = recipe.load(HERE.parent / "recipes" / "quickstart.yaml")
-    work = pipeline.Work(chosen, Path("unused"), pipeline.Student(weights.locate(chosen.model), chosen), Silent())
-    found = pipeline.encoded(work, preparing.read(chosen), "train")[0]
+    student, data = pipeline.Student(weights.locate(chosen.model), chosen), preparing.read(chosen)
+    asked = preparing.training(chosen, data, preparing.drawn(chosen, data))
+    limits = chosen.tune.max_tokens, chosen.tune.truncation
+    found = encoded.encode(asked, student.form, student.encoder, *limits, pipeline.examiner_of(student, data)).rows
     taken, used = [], 0
     for index in seeds.stream(0, "bench").permutation(len(found)):
         row = found[int(index)]

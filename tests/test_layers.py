@@ -17,18 +17,19 @@ RANKS = [
     "models",
     "sources metrics tunings checkpoints",
     "steps",
-    "splitting previewing training scoring",
+    "splitting curation mixing previewing training scoring",
     "comparison",
     "recipe",
     "runs preparing manifest shipped",
     "reporting",
+    "encoded",
     "pipeline",
-    "planning doctor showing closing converting importing",
+    "planning doctor showing closing converting importing rewriting",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
 
-STAGES = {"splitting", "previewing", "training", "scoring"}
+STAGES = {"splitting", "curation", "mixing", "previewing", "training", "scoring"}
 """These never import each other: what one needs of another comes in as an argument."""
 
 SAME_RANK_ALLOWED = {
@@ -85,6 +86,7 @@ ALLOWED_SIDEWAYS = {
     ("manifest", "runs"),
     ("planning", "doctor"),
     ("showing", "closing"),
+    ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV
 }
 
 

@@ -84,7 +84,7 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     }
     assert measure["items"] == 8
     assert measure["difference"] == pytest.approx(measure["tuned"] - measure["base"])
-    assert set(numbers["seconds"]) == {"data", "start", "tune", "tuned"}
+    assert set(numbers["seconds"]) == {"data", "encoded", "start", "tune", "tuned"}
     assert numbers["schema"] == 1
     ids = {part: {row["id"] for row in journal.read(place / "data" / f"{part}.jsonl")} for part in ("train", "validation", "test")}
     assert [len(ids[part]) for part in ("train", "validation", "test")] == [46, 6, 8]
@@ -101,11 +101,11 @@ def test_a_second_run_reuses_everything_and_another_run_takes_over_what_is_the_s
     first = results(pipeline.run(recipe(folder, facts), place))
     told = Told()
     assert results(pipeline.run(recipe(folder, facts), place, watch=told)) == first
-    assert [line.split(":")[0] for line in told.lines if "reused" in line] == ["data", "start", "tune", "tuned"]
+    assert [line.split(":")[0] for line in told.lines if "reused" in line] == ["data", "encoded", "start", "tune", "tuned"]
     other = recipe(folder, facts, name="other", tune={"method": {"type": "lora", "r": 3}, "rows_per_step": 8, "max_steps": 2})
     told = Told()
     pipeline.run(other, tmp_path / "runs" / "other", watch=told)
-    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == ["data", "start"]
+    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == ["data", "encoded", "start"]
     with journal.Journal(tmp_path / "runs/other/predictions/facts.start.jsonl") as lines:
         lines.append({"id": "x"})
     assert "x" not in {row["id"] for row in journal.read(place / "predictions/facts.start.jsonl")}, "a copy, not a link"
@@ -116,7 +116,7 @@ def test_metrics_can_change_without_asking_again(folder, facts, tmp_path):
     told = Told()
     score = [{"task": "facts", "metrics": ["chrf"], "shots": 2, "sampling": {"max_new_tokens": 6}}]
     found = pipeline.run(recipe(folder, facts, name="b", score=score), tmp_path / "runs" / "b", watch=told)
-    assert sum("taken over" in line for line in told.lines) == 4
+    assert sum("taken over" in line for line in told.lines) == 5
     assert [m.metric for m in found.tasks["facts"]] == ["chrf"]
 
 
@@ -222,7 +222,7 @@ def test_a_torn_stage_record_is_not_trusted(folder, facts, tmp_path):
     (place / "model" / "adapter_model.safetensors").write_bytes(b"short")
     told = Told()
     pipeline.run(recipe(folder, facts), place, watch=told)
-    assert [line.split(":")[0] for line in told.lines if "reused" in line] == ["start", "tuned"]
+    assert [line.split(":")[0] for line in told.lines if "reused" in line] == ["encoded", "start", "tuned"]
 
 
 def test_labels_get_majority_and_constrained_baselines(folder, tmp_path):
@@ -248,3 +248,53 @@ def test_labels_get_majority_and_constrained_baselines(folder, tmp_path):
     assert accuracy.baselines["majority"]["value"] == pytest.approx(truth.count("positive") / 12)
     constrained = [row["outputs"][0] for row in journal.read(tmp_path / "runs/news/predictions/news.constrained.jsonl")]
     assert set(constrained) <= {"positive", "negative", "neutral"}
+
+
+def test_rows_are_encoded_once_and_again_only_when_their_words_change(folder, facts, tmp_path):
+    """The encodings are taken over by a run with other tuning; another length, seed or wording makes new ones."""
+
+    def stages(name, **given):
+        told = Told()
+        pipeline.run(recipe(folder, facts, name=name, **given), tmp_path / "runs" / name, watch=told)
+        return [line.split(":")[0] for line in told.lines if "taken over" in line]
+
+    quick = {"rows_per_step": 8, "max_steps": 1, "method": {"type": "lora", "r": 2}}
+    assert stages("one", tune=quick) == []
+    assert "encoded" in stages("two", tune={**quick, "learning_rate": 0.5})
+    assert "encoded" not in stages("three", tune={**quick, "max_tokens": 400})
+    assert "encoded" not in stages("four", tune=quick, wording={"few_shot": 0.5})
+    assert "encoded" not in stages("five", tune=quick, format="alpaca")
+    assert "encoded" not in stages("six", tune=quick, train_on={"turns": "last"})
+
+
+def test_encodings_come_back_as_they_were(tmp_path):
+    import numpy as np
+
+    from etude import encoded
+    from etude.records import Encoded, Fate
+
+    rows = [
+        Encoded("a", np.array([1, 2, 3], np.int32), np.array([-100, 2, 3], np.int32), 4, 0.5),
+        Encoded("ü", np.array([7], np.int32), np.array([7], np.int32)),
+    ]
+    for part in (encoded.Rows(rows, [Fate.drop("b", "longer than 3 tokens")]), encoded.Rows()):
+        encoded.save(part, tmp_path / "part.npz")
+        back = encoded.load(tmp_path / "part.npz")
+        assert back.fates == part.fates
+        assert [(r.id, r.ids.tolist(), r.labels.tolist(), r.cut, r.weight) for r in back.rows] == [
+            (r.id, r.ids.tolist(), r.labels.tolist(), r.cut, r.weight) for r in part.rows
+        ]
+
+
+def test_a_mixture_decides_what_is_trained(folder, facts, tmp_path):
+    other = tmp_path / "other.jsonl"
+    journal.write_rows(other, [{"instruction": f"Say {i}.", "output": f"word {i}"} for i in range(40)])
+    sources = {name: {"type": "alpaca", "path": str(path)} for name, path in (("facts", facts), ("other", other))}
+    score = [{"task": "facts", "metrics": ["exact_match"], "shots": 2, "sampling": {"max_new_tokens": 2}}]
+    tune = {"rows_per_step": 8, "max_steps": 1, "method": {"type": "lora", "r": 2}}
+    mixture = {"weights": {"facts": 0.75, "other": 0.25}, "total": 24}
+    place = tmp_path / "runs" / "mixed"
+    pipeline.run(recipe(folder, facts, name="mixed", sources=sources, score=score, tune=tune, mixture=mixture, probes=[]), place)
+    done = runs.record(place, "encoded")
+    assert done.facts["tokens"]["rows"] == 24
+    assert [line["drawn"] for line in done.facts["mixture"]["sources"]] == [18, 6]

@@ -5,9 +5,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from etude.failures import DataError
+from etude.failures import CheckFailed, DataError
 from etude.records import Origin, Record, identify
-from etude.splitting import Predefined, Split, split
+from etude.splitting import Leak, Parts, Predefined, Split, leaks, refuse_leaks, split, whole_groups
 
 
 def row(i, group=None):
@@ -218,3 +218,149 @@ def test_predefined_rows_must_be_given():
         split(rows(5), Split(test={"path": "x"}))
     with pytest.raises(ValueError, match="not asked for"):
         split(rows(5), Split(), test=rows(1))
+
+
+# ---- groups by count --------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.data())
+@settings(deadline=None, max_examples=80)
+def test_whole_groups_meet_a_count_as_nearly_as_they_can(sizes, data):
+    size = data.draw(st.integers(1, sum(sizes)))
+    groups = [(str(at), rows) for at, rows in enumerate(sizes)]
+    chosen = whole_groups(groups, size)
+    assert len(set(chosen)) == len(chosen)
+    sums = {0}
+    for rows in sizes:
+        sums |= {one + rows for one in sums}
+    assert sum(sizes[int(name)] for name in chosen) == min(one for one in sums if one >= size)
+
+
+def test_whole_groups_take_the_first_that_do():
+    groups = [("big", 7), ("five", 5), ("also", 5), ("one", 1), ("last", 2)]
+    assert whole_groups(groups, 10) == ["big", "one", "last"]
+    assert whole_groups(groups[:3], 10) == ["five", "also"]
+    assert whole_groups(groups[:2], 6) == ["big"]
+    many = [(str(i), 1 + i % 9) for i in range(30_000)]
+    chosen = whole_groups(many, 50_000)
+    assert sum(many[int(name)][1] for name in chosen) == 50_000
+    huge = [("a", 3_000_000), *((str(i), 1) for i in range(5000))]
+    assert whole_groups(huge, 2500) == [str(i) for i in range(2500)]
+
+
+def test_a_count_of_groups_does_not_prefer_small_or_large_ones():
+    some = [row(i, f"g{i // 20}") for i in range(200)] + [row(1000 + i, f"h{i}") for i in range(200)]
+    large = [sum(r.fields["g"][0] == "g" for r in split(some, Split(test=100, validation=0, group="g", seed=s)).test) for s in range(30)]
+    assert 35 < sum(large) / 30 < 65
+    assert not any(split(some, Split(test=90, validation=0, group="g", seed=s)).fates for s in range(10))
+
+
+# ---- stratified -------------------------------------------------------------------------------------
+
+
+def values(part):
+    return {value: sum(r.fields["g"] == value for r in part) for value in {r.fields["g"] for r in part}}
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), sizes, sizes, st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_stratified_shares_hold_for_every_value(sizes, test, validation, seed):
+    some = [row(i, f"v{v}") for v, count in enumerate(sizes) for i in range(count)]
+    parts = split(some, Split(test=test, validation=validation, stratify="g", seed=seed))
+    check(some, parts)
+    for v, count in enumerate(sizes):
+        found = {name: values(part).get(f"v{v}", 0) for name, part in (("test", parts.test), ("validation", parts.validation))}
+        assert abs(found["test"] - test * count) < 1 + 1e-9 or count == 1
+        if count > found["test"] + found["validation"] + 1:
+            assert abs(found["validation"] - validation * count) < 1 + 1e-9
+        assert values(parts.train)[f"v{v}"] >= 1
+
+
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=6), st.integers(1, 20), st.integers(0, 5))
+@settings(deadline=None, max_examples=60)
+def test_stratified_counts_are_met_and_hold_for_every_value(sizes, test, seed):
+    some = [row(i, f"v{v}") for v, count in enumerate(sizes) for i in range(count)]
+    room = sum(count - 1 for count in sizes)
+    how = Split(test=test, validation=0, stratify="g", seed=seed)
+    if test > room:
+        with pytest.raises(DataError, match=r"split\.test asks for"):
+            split(some, how)
+        return
+    parts = split(some, how)
+    check(some, parts)
+    assert len(parts.test) == test
+    if min(sizes) > 3 and test < len(some) / 2:
+        assert all(abs(values(parts.test).get(f"v{v}", 0) - test * count / len(some)) < 1 for v, count in enumerate(sizes))
+
+
+@given(st.lists(st.integers(5, 60), min_size=1, max_size=5), st.integers(1, 30), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_stratified_rows_of_one_value_move_no_other(sizes, more, seed):
+    some = [row(i, f"v{v}") for v, count in enumerate(sizes) for i in range(count)]
+    how = Split(test=0.2, validation=0, stratify="g", seed=seed)
+    before, after = split(some, how), split([row(1000 + i, "v0") for i in range(more)] + some, how)
+    moved = {r.id for r in before.test} - {r.id for r in after.test}
+    assert len(moved) <= more
+    assert all(r.fields["g"] == "v0" for r in before.test if r.id in moved)
+    gained = [r for r in after.test if r.id not in {x.id for x in before.test}]
+    assert all(r.fields["g"] == "v0" for r in gained)
+
+
+def test_stratified_settings():
+    with pytest.raises(ValidationError, match="give one of the two"):
+        Split(group="g", stratify="g")
+    with pytest.raises(DataError, match=r"f:1: split\.stratify is 'nn', and the row has no such field; did you mean 'n'"):
+        split(rows(5), Split(stratify="nn"))
+    with pytest.raises(DataError, match="stratified by 'g' 3 leave training one of each value"):
+        split([row(i, f"g{i % 3}") for i in range(6)], Split(test=5, validation=0, stratify="g"))
+    some = rows(60, groups=3)
+    parts = split(some, Split(test={"path": "t"}, validation=0.5, stratify="g"), test=some[:30])
+    assert values(parts.validation) == {"g0": 5, "g1": 5, "g2": 5}
+    parts = split(rows(3000, groups=3), Split(test=300, validation=0.1, stratify="g"))
+    assert values(parts.test) == {"g0": 100, "g1": 100, "g2": 100}
+    assert set(values(parts.validation).values()) <= {90, 91}
+
+
+# ---- leaks ------------------------------------------------------------------------------------------
+
+
+def worded(id, text, task="t", **fields):
+    return Record(id, {"text": text, **fields}, Origin("f", 1), "s", task)
+
+
+def parts_of(train=(), validation=(), test=()):
+    return Parts(tuple(train), tuple(validation), tuple(test), (), ())
+
+
+def text_of(record):
+    return record.fields["text"]
+
+
+def test_leaks_are_named_once_with_both_sides():
+    news = parts_of([worded("a", "One  two"), worded("b", "three"), worded("b", "three")], [worded("c", "ONE two")], [worded("d", "four")])
+    more = parts_of([worded("d", "four")], (), [worded("e", "thr\u200aee"), worded("f", "three", "other")])
+    found = leaks({"news": news, "more": more}, {"news": text_of, "more": text_of})
+    assert found == [
+        Leak("id", "d", "more.train", "news.test", ("d",), ("d",)),
+        Leak("input", "one two", "news.train", "news.validation", ("a",), ("c",)),
+    ]
+    assert leaks({"news": news}) == []
+    assert not leaks({"news": split(rows(500), Split()), "more": split(rows(500), Split())}, None)
+    refuse_leaks(found[1:])
+    with pytest.raises(CheckFailed, match=r"leaks in 1 places(.|\n)*the same row \('d'\) in more\.train and news\.test"):
+        refuse_leaks(found)
+    with pytest.raises(CheckFailed, match="rows that ask the same"):
+        refuse_leaks(found[1:], kinds=["input"])
+
+
+def test_counts_over_sources_with_the_same_rows_leak_and_shares_do_not():
+    one, other = rows(300, groups=30), rows(300, groups=30)[:150]
+
+    def parts(**how):
+        return {"one": split(one, Split(**how)), "other": split(other, Split(**how))}
+
+    assert leaks(parts(test=0.2, group="g"), group="g") == []
+    found = leaks(parts(test=40, validation=0, group="g"), group="g")
+    assert {leak.kind for leak in found} == {"id", "group"}
+    with pytest.raises(CheckFailed, match=r"and .* more"):
+        refuse_leaks(found)

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -336,3 +337,18 @@ def test_progress_of_a_resumed_run_keeps_counts(tiny, tmp_path):
     assert seen[-1].tokens == seen[-1].all_tokens
     state = json.loads((tmp_path / "checkpoints" / f"step-{seen[-1].step:06d}" / "progress.json").read_text())
     assert state["tokens"] == seen[-1].all_tokens
+
+
+def test_row_weights_scale_the_loss_and_equal_ones_change_nothing(tiny, tmp_path):
+    """The loss of a step is the weighted mean over its trained tokens: a row of weight 2 counts like two of it."""
+
+    def losses(data, name):
+        chosen = settings(rows_per_step=len(data), max_steps=1, epochs=1, method=Lora(r=4))
+        training.train(tiny("llama"), data, chosen, tmp_path / name)
+        return [row["loss"] for row in journal.read(tmp_path / name / "metrics.jsonl") if "loss" in row]
+
+    data = rows(6)
+    heavy = [replace(row, weight=2.0 if i == 0 else 1.0) for i, row in enumerate(data)]
+    assert losses(heavy, "heavy") == pytest.approx(losses([*data, data[0]], "twice"), rel=1e-5)
+    assert losses([replace(row, weight=3.0) for row in data], "even") == pytest.approx(losses(data, "plain"), rel=1e-6)
+    assert losses(heavy, "again") != losses(data, "plain2")

@@ -33,7 +33,8 @@ class Settings(BaseModel):
     `spellings` maps names that tutorials and other tools use to today's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    # defer_build: a recipe uses a few of the classes that it could name, and each costs milliseconds to build
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True)
     spellings: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")

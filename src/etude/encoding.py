@@ -34,6 +34,8 @@ Truncation = Literal["cut_middle", "drop", "refuse"]
 
 EDGE = 8
 """Tokens kept at each end of a prompt stretch that is cut: room for `user\\n`, `\\n\\n### Response:` and the like."""
+SHORT, MOST_KNOWN = 40, 4096
+"""Texts of at most so many characters, and so many of them, are remembered with their ids."""
 
 
 class Piece(NamedTuple):
@@ -54,6 +56,8 @@ class Encoder:
     first: Tokenizer = field(repr=False)
     later: Tokenizer = field(repr=False)
     joined: Tokenizer = field(repr=False)
+    known: dict[tuple[int, str], list[int]] = field(default_factory=dict, repr=False)
+    """Short texts met before -> their ids: a format's headers come with every row."""
 
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerFast) -> Encoder:
@@ -67,7 +71,8 @@ class Encoder:
         added = {t.content: int(i) for i, t in tokenizer.added_tokens_decoder.items() if t.content.strip()}
         first = plain(json.loads(tokenizer.backend_tokenizer.to_str()), added)
         later = unprefixed(first, after_plain=False)
-        encoder = Encoder(tokenizer, added, *build([first, later, unprefixed(later, after_plain=True)]))
+        first_one, later_one, joined_one = build([first, later, unprefixed(later, after_plain=True)])
+        encoder = Encoder(tokenizer, added, first_one, later_one, joined_one)
         for text in added:
             if set(encoder.ids([Segment(text)])) & (set(added.values()) - {tokenizer.unk_token_id}):
                 raise RecipeError(f"the tokenizer reads the text {text!r} as a special token even when told not to")
@@ -76,6 +81,10 @@ class Encoder:
     def ids(self, segments: Sequence[Segment]) -> list[int]:
         """The token ids of `segments`. Raises DataError as `pieces` does."""
         return [i for piece in self.pieces(segments) for i in piece.ids]
+
+    def count(self, text: str) -> int:
+        """Tokens of a plain text."""
+        return len(self.ids([Segment(text)]))
 
     def pieces(self, segments: Sequence[Segment]) -> list[Piece]:
         """The tokens of `segments`, one piece for each added token and each joined plain text. Raises DataError
@@ -86,11 +95,17 @@ class Encoder:
                 pieces.append(Piece([self._token(segment.text)], segment.trained, True))
             elif segment.text:
                 tokenise = self.first if not pieces else self.later if pieces[-1].special else self.joined
+                key = (id(tokenise), segment.text)
+                if key in self.known:
+                    pieces.append(Piece(self.known[key], segment.trained, False))
+                    continue
                 try:
                     ids = tokenise.encode(segment.text, add_special_tokens=False).ids
                 except TypeError as error:  # what tokenizers raises for text that UTF-8 cannot hold
                     lone = next((c for c in segment.text if "\ud800" <= c <= "\udfff"), "")
                     raise DataError(f"the text cannot be tokenised: it holds half a character ({lone!r}, a lone surrogate)") from error
+                if len(segment.text) <= SHORT and len(self.known) < MOST_KNOWN:
+                    self.known[key] = ids
                 pieces.append(Piece(ids, segment.trained, False))
         return pieces
 

@@ -22,7 +22,8 @@ class Pack:
 
     ids, positions: int64 (tokens,). `prefix`: tokens at the start that every document attends to.
     `bounds`: each document's own tokens, [start, end) in the pack. sources, targets, rows: int64
-    (targets,): the logits at `sources[i]` predict token `targets[i]` of document `rows[i]`.
+    (targets,): the logits at `sources[i]` predict token `targets[i]` of document `rows[i]`. weights: float32
+    (targets,), what each target counts in the loss, or None where all count 1.
     """
 
     ids: np.ndarray
@@ -32,6 +33,12 @@ class Pack:
     sources: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def counted(self) -> float:
+        """What the loss is divided by: the targets, each with its weight."""
+        return float(len(self.targets) if self.weights is None else self.weights.sum(dtype=np.float64))
 
 
 def pairs(row: Encoded) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +74,7 @@ def concatenate(rows: Sequence[Encoded], members: Sequence[int], prefix: int = 0
         np.concatenate(sources).astype(np.int64),
         np.concatenate(targets).astype(np.int64),
         np.concatenate(owners).astype(np.int64),
+        np.array([rows[i].weight for i in np.concatenate(owners)], np.float32) if any(rows[i].weight != 1 for i in members) else None,
     )
 
 

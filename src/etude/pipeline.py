@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from etude import formats, journal, manifest, preparing, previewing, reporting, runs, scoring, steps, templates, training
-from etude.encoding import Encoder, examples
+from etude import encoded, formats, journal, manifest, preparing, previewing, reporting, runs, scoring, steps, templates, training
+from etude.encoding import Encoder
 from etude.failures import CheckFailed, DataError
 from etude.models import Sampling, weights
 from etude.models.local import Local
 from etude.preparing import Data
 from etude.recipe import Recipe
-from etude.records import IGNORED, Conversation, Encoded, Fate, Message
+from etude.records import Conversation, Message
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import gather
 from etude.scoring import Task
@@ -28,13 +26,13 @@ from etude.training import Step
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-VERSION = {"data": 1, "start": 1, "tune": 1, "tuned": 1, "report": 1}
+VERSION = {"data": 1, "encoded": 1, "start": 1, "tune": 2, "tuned": 1, "report": 1}
 """Raised for a stage when its code changes its output, so that older output is not reused."""
 
 
 @dataclass
 class Student:
-    """The start model, loaded when first needed; after tuning, `model` is the tuned one."""
+    """The start model: tokenizer, format and weights, each loaded when first needed."""
 
     weights: weights.Weights
     recipe: Recipe
@@ -45,18 +43,23 @@ class Student:
         return weights.load(self.weights.folder)
 
     @functools.cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, which most work needs without the weights."""
+        return vars(self)["loaded"][1] if "loaded" in vars(self) else weights.load_tokenizer(self.weights.folder)
+
+    @functools.cached_property
     def form(self) -> formats.ChatFormat:
         """The recipe's format for this tokenizer."""
-        return self.recipe.format.bind(self.loaded[1])
+        return self.recipe.format.bind(self.tokenizer)
 
     @functools.cached_property
     def encoder(self) -> Encoder:
         """Segments to ids for this tokenizer."""
-        return Encoder.of(self.loaded[1])
+        return Encoder.of(self.tokenizer)
 
     def answering(self, model: PreTrainedModel | None = None) -> Local:
         """The model (the start model by default) as an LLM."""
-        return Local(model if model is not None else self.loaded[0], self.loaded[1], self.form)
+        return Local(model if model is not None else self.loaded[0], self.tokenizer, self.form)
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,15 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         data = preparing.stored(folder, recipe)
         manifest.write(folder, recipe, found, data.inputs, began)
 
-        words = [found.digest, data_digest, wording(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
-        start_digest = digest("start", recipe, ("probes", "seed", "phrasings"), [words, asking(recipe)])
+        words = [found.digest, data_digest, templates_of(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
+        limits = [recipe.tune.max_tokens, recipe.tune.truncation]
+        encoded_digest = digest("encoded", recipe, ("seed", "wording", "train_on", "mixture"), [words, limits])
+        work.stage("encoded", encoded_digest, ["encoded"], lambda: encode(work, data))
+        start_digest = digest("start", recipe, ("probes", "seed", "wording"), [words, asking(recipe)])
         work.stage("start", start_digest, outputs_of(recipe, start=True), lambda: start(work, data))
-        tune_digest = digest("tune", recipe, ("tune", "seed", "phrasings"), words)
+        tune_digest = digest("tune", recipe, ("tune", "seed"), encoded_digest)
         tuned: list[PreTrainedModel] = []
-        work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
+        work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, tuned))
         tuned_digest = digest("tuned", recipe, ("probes",), [tune_digest, asking(recipe)])
         work.stage("tuned", tuned_digest, outputs_of(recipe, start=False), lambda: answer_tuned(work, data, tuned))
         manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
@@ -129,7 +135,7 @@ def asking(recipe: Recipe) -> list[Any]:
     ]
 
 
-def wording(recipe: Recipe) -> list[Any]:
+def templates_of(recipe: Recipe) -> list[Any]:
     """The templates in use, as data."""
     found = [preparing.template_of(recipe, name) for name in recipe.sources]
     return [template.model_dump(mode="json") for template in found if template]
@@ -159,19 +165,24 @@ def read_data(work: Work) -> dict[str, Any]:
     return {"sources": data.counts()}
 
 
-def encoded(work: Work, data: Data, part: str) -> tuple[list[Encoded], list[Fate], list[Conversation]]:
-    """The training or validation rows as token ids; rows that truncation drops come as Fates.
-
-    Raises DataError when the recipe refuses rows that are too long.
-    """
-    conversations = preparing.training(work.recipe, data, part)
+def encode(work: Work, data: Data) -> dict[str, Any]:
+    """Write, encode and check the training and validation rows; raises CheckFailed for a broken mask or format."""
+    mixed = preparing.drawn(work.recipe, data)
+    train, validation = preparing.training(work.recipe, data, mixed, work.student.encoder.count), preparing.validating(work.recipe, data)
+    examiner = examiner_of(work.student, data)
     tune = work.recipe.tune
-    rows: list[Encoded] = []
-    fates: list[Fate] = []
-    for conversation in conversations:
-        for one in examples(work.student.encoder, work.student.form, conversation, tune.max_tokens, tune.truncation):
-            rows.append(one) if isinstance(one, Encoded) else fates.append(one)
-    return rows, fates, conversations
+    given = (work.student.form, work.student.encoder, tune.max_tokens, tune.truncation, examiner)
+    found = encoded.encode(train, *given)
+    held = encoded.encode(validation, *given)
+    if failures := examiner.found().failures:
+        raise CheckFailed("; ".join(failures))
+    if not found.rows:
+        raise DataError(f"no training row is left: {', '.join(sorted({fate.reason for fate in found.fates}))}")
+    encoded.save(found, work.folder / "encoded" / "train.npz")
+    encoded.save(held, work.folder / "encoded" / "validation.npz")
+    facts = encoded.facts(found)
+    work.watch.say(f"  {facts['rows']:,} rows, {facts['tokens']:,} tokens an epoch, {facts['trained']:,} of them trained")
+    return {"tokens": facts, "format": work.student.form.name, "mixture": mixed.report.plain()}
 
 
 # ---- scoring ---------------------------------------------------------------------------------------
@@ -252,18 +263,10 @@ def answer_tuned(work: Work, data: Data, tuned: Sequence[PreTrainedModel]) -> di
 # ---- tuning ----------------------------------------------------------------------------------------
 
 
-def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]:
-    """Encode, check the mask, train, and write `model/`; the tuned model is left in `tuned`."""
-    rows, fates, conversations = encoded(work, data, "train")
-    validation, _, _ = encoded(work, data, "validation")
-    if not rows:
-        raise DataError(f"no training row is left: {', '.join(sorted({fate.reason for fate in fates}))}")
-    checked = looked_at(work.student, data, conversations, 0)
-    if checked.failures:
-        raise CheckFailed("; ".join(checked.failures))
+def tune(work: Work, tuned: list[PreTrainedModel]) -> dict[str, Any]:
+    """Train, and write `model/`; the tuned model is left in `tuned`."""
     recipe = work.recipe
-    total = sum(len(row.ids) for row in rows)
-    work.watch.say(f"  {len(rows):,} rows, {total:,} tokens an epoch")
+    rows, validation = (encoded.load(work.folder / "encoded" / f"{part}.npz").rows for part in ("train", "validation"))
     all_tokens = sum(len(rows[i].ids) for step in steps.plan_steps(rows, recipe.tune, recipe.seed) for i in step)
     with work.watch.bar("tune", all_tokens, "tokens") as told:
 
@@ -275,12 +278,12 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
         )
     with journal.staged(work.folder / "model") as stage:
         recipe.tune.method.save(model, stage)
-        work.student.loaded[1].save_pretrained(stage)
+        work.student.tokenizer.save_pretrained(stage)
         if model.generation_config is not None:
             add_stops(model.generation_config, previewing.stop_ids(work.student.form, work.student.encoder))
             model.generation_config.save_pretrained(stage)
     tuned.append(model)
-    return {"trained": asdict(trained), "tokens": token_facts(rows, fates), "format": work.student.form.name}
+    return {"trained": asdict(trained)}
 
 
 def add_stops(config: Any, stops: frozenset[int]) -> None:
@@ -289,21 +292,6 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
     known = [i for i in own if i is not None]
     if not stops <= set(known):
         config.eos_token_id = [*known, *sorted(stops - set(known))]
-
-
-def token_facts(rows: Sequence[Encoded], fates: Sequence[Fate]) -> dict[str, Any]:
-    """The training rows in numbers: rows, tokens, trained tokens, rows cut or dropped, histogram of lengths."""
-    lengths = np.array([len(row.ids) for row in rows])
-    edges = np.unique(np.linspace(0, lengths.max() + 1, 13).astype(int))
-    counts, edges = np.histogram(lengths, edges)
-    return {
-        "rows": len(rows),
-        "tokens": int(lengths.sum()),
-        "trained": int(sum((row.labels != IGNORED).sum() for row in rows)),
-        "truncated": sum(1 for row in rows if row.cut),
-        "dropped": len(fates),
-        "lengths": [[int(low), int(high), int(n)] for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)],
-    }
 
 
 # ---- report ----------------------------------------------------------------------------------------
@@ -321,27 +309,30 @@ def report(folder: Path, locked: bool = False) -> Findings:
 
 
 def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.Preview:
-    """What the model will see of the recipe's training rows, with the checks of the mask."""
+    """What the model will see of the recipe's training and validation rows, with the checks of the mask; `rows` as samples."""
     student = Student(weights.locate(recipe.model, (watch or Silent()).say), recipe)
     data = preparing.read(recipe)
-    return looked_at(student, data, preparing.training(recipe, data), rows)
+    train = preparing.training(recipe, data, preparing.drawn(recipe, data), student.encoder.count)
+    validation = preparing.validating(recipe, data)
+    examiner = examiner_of(student, data, previewing.spread(rows, len(train)))
+    tune = recipe.tune
+    for part in (train, validation):
+        encoded.encode(part, student.form, student.encoder, tune.max_tokens, tune.truncation, examiner)
+    return examiner.found()
 
 
-def looked_at(student: Student, data: Data, conversations: Sequence[Conversation], rows: int) -> previewing.Preview:
-    """Conversations as the student will see them, checked; `rows` of them as samples."""
-    tune = student.recipe.tune
-    own, stops = previewing.generation_ends(student.weights.folder) or frozenset(), previewing.stop_ids(student.form, student.encoder)
-    lacking = [student.loaded[1].convert_ids_to_tokens(i) for i in sorted(stops - own)]
+def examiner_of(student: Student, data: Data, samples: Collection[int] = ()) -> previewing.Examiner:
+    """The mask doctor for a student's rows, by the name of their source; keeps the training rows with these numbers as samples."""
+    own = previewing.generation_ends(student.weights.folder) or frozenset()
+    stops = previewing.stop_ids(student.form, student.encoder)
+    lacking = student.tokenizer.convert_ids_to_tokens(sorted(stops - own))
     sources = {record.id: name for name, parts in data.parts.items() for record in parts.train}
-    notes = [f"the start model's generation_config does not stop at {token!r}; the tuned model's will" for token in lacking]
-    return previewing.preview(
-        conversations,
+    held = {record.id: f"{name}, validation" for name, parts in data.parts.items() for record in parts.validation}
+    return previewing.Examiner(
         student.form,
         student.encoder,
-        rows,
-        most_tokens=tune.max_tokens,
-        truncation=tune.truncation,
         ends=own | stops,
-        notes=notes,
-        name=lambda c: sources.get(c.id, c.task or "data"),
+        shown=samples,
+        notes=[f"the start model's generation_config does not stop at {token!r}; the tuned model's will" for token in lacking],
+        name=lambda c: sources.get(c.id) or held.get(c.id) or c.task or "data",
     )

@@ -54,7 +54,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     data = preparing.read(recipe)
     rows: list[Encoded] = []
     dropped = 0
-    for conversation in preparing.training(recipe, data):
+    for conversation in preparing.training(recipe, data, preparing.drawn(recipe, data), encoder.count):
         for one in examples(encoder, form, conversation, recipe.tune.max_tokens, recipe.tune.truncation):
             if isinstance(one, Encoded):
                 rows.append(one)
@@ -73,7 +73,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     return {
         "name": recipe.name,
         "model": {"name": found.name, "parameters": size},
-        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in ("data", "start", "tune", "tuned")},
+        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in ("data", "encoded", "start", "tune", "tuned")},
         "rows": {"sources": data.counts(), "train": len(rows), "dropped in encoding": dropped, "longest in tokens": most},
         "tuning": {"steps": len(steps), "tokens": tokens, "seconds": round(tuning)},
         "scoring": {"tasks": asked, "seconds": round(answering)},

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from etude import journal, templates
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
+from etude.formats.training_turns import choose_trained
 from etude.metrics import METRICS, Metric
+from etude.mixing import Mixed, even_phrasings, mix, words_of
 from etude.models import Sampling
 from etude.recipe import Recipe
 from etude.records import BadRow, Conversation, Fate, Origin, Record
 from etude.scoring import Task
 from etude.sources import Source
-from etude.splitting import Parts, split
+from etude.splitting import Parts, leaks, refuse_leaks, split
 
 PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
 """What is measured on a source without a template."""
@@ -83,6 +85,7 @@ def read(recipe: Recipe) -> Data:
             parts[name] = split(rows, recipe.split, **given)
         except DataError as error:
             raise DataError(f"sources.{name}: {error}") from error
+    refuse_leaks(leaks(parts, group=recipe.split.group))
     return Data(parts, tuple(bad), inputs(recipe))
 
 
@@ -109,19 +112,48 @@ def template_of(recipe: Recipe, name: str) -> templates.Template | None:
 
 
 def worded(recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = ()) -> list[Conversation]:
-    """The rows of one source in words, the phrasing chosen by the recipe and the row's id."""
-    template = template_of(recipe, name)
-    return [templates.write(record, template, phrasing=phrasing_of(recipe, template, record.id), exemplars=exemplars) for record in records]
+    """Rows of one source in words as they are scored: the phrasing by the recipe and the row's id, `exemplars` as earlier turns."""
+    template, settings = template_of(recipe, name), recipe.wording.scored()
+    chosen = [templates.wording(template, record, recipe.seed, settings) for record in records]
+    return [templates.write(record, template, exemplars=exemplars, choices=one) for record, one in zip(records, chosen, strict=True)]
 
 
-def phrasing_of(recipe: Recipe, template: templates.Template | None, row: str) -> int:
-    """Which phrasing of its template a row gets."""
-    return templates.choose(template, row, recipe.seed, recipe.phrasings) if template else 0
+def drawn(recipe: Recipe, data: Data) -> Mixed:
+    """The training rows as the mixture draws them, in its order."""
+    used = {name: template_of(recipe, name) for name in data.parts}
+    words = {name: words_of(recipe.mixture, name, recipe.wording) for name in data.parts}
+
+    def reasoned(source: str, record: Record) -> bool:
+        template = used[source]
+        return template is not None and template.phrasings[templates.wording(template, record, recipe.seed, words[source]).phrasing].cot
+
+    return mix({name: parts.train for name, parts in data.parts.items()}, recipe.mixture, recipe.seed, reasoned=reasoned)
 
 
-def training(recipe: Recipe, data: Data, part: str = "train") -> list[Conversation]:
-    """The training (or validation) rows of all sources in words."""
-    return [c for name, parts in data.parts.items() for c in worded(recipe, name, getattr(parts, part))]
+def training(recipe: Recipe, data: Data, mixed: Mixed, count: templates.Count | None = None) -> list[Conversation]:
+    """The drawn rows in words, in their order, with the turns that are trained settled. `count` gives the tokens of a text, for
+    worked examples within a budget."""
+    written: dict[str, Iterator[Conversation]] = {}
+    for name, parts in data.parts.items():
+        template, settings = template_of(recipe, name), words_of(recipe.mixture, name, recipe.wording)
+        own = [one for one in mixed.order if one.source == name]
+        choices = [templates.wording(template, one.record, recipe.seed, settings) for one in own]
+        if recipe.mixture.even_phrasings and template:
+            choices = even_phrasings(template, own, choices, settings, recipe.seed)
+        shown = parts.train if settings.few_shot else ()
+        given = [one.record for one in own]
+        written[name] = templates.write_all(given, template, recipe.seed, settings, candidates=shown, count=count, choices=choices)
+    found = []
+    for one in mixed.order:
+        conversation = choose_trained(next(written[one.source]), recipe.train_on)
+        found.append(conversation if one.weight == 1 else replace(conversation, notes={**conversation.notes, "weight": one.weight}))
+    return found
+
+
+def validating(recipe: Recipe, data: Data) -> list[Conversation]:
+    """The validation rows of all sources, worded as scored ones are."""
+    rows = [c for name, parts in data.parts.items() for c in worded(recipe, name, parts.validation)]
+    return [choose_trained(conversation, recipe.train_on) for conversation in rows]
 
 
 def held_out(data: Data, task: Task) -> list[Record]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -19,10 +19,13 @@ from etude.catalog import Settings, note
 from etude.failures import RecipeError, nearest
 from etude.formats import FORMATS, FormatSettings
 from etude.formats.jinja import Auto
+from etude.formats.training_turns import TrainOn
+from etude.mixing import Mixture
 from etude.scoring import Task
 from etude.sources import SOURCES, Source
 from etude.splitting import Split
 from etude.steps import Tune
+from etude.templates import Wording
 from etude.tunings.lora import Lora
 
 MOST_BYTES = 1_000_000
@@ -46,10 +49,14 @@ class Recipe(Settings):
     """Which rows are for training, validation and test."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """Rows that may be unusable before the run stops; each is in dropped.jsonl with its reason."""
+    mixture: Mixture = Mixture()
+    """How much of each source is trained; by default every training row once."""
     format: Annotated[FormatSettings, FORMATS] = Auto()
     """How conversations are written for the model."""
-    phrasings: Literal["first", "all"] = "first"
-    """Phrasings of a task's template that are used: the first one, or all, one a row by its id."""
+    wording: Wording = Wording()
+    """How rows are put into words: phrasings, worked examples, options, reasoning."""
+    train_on: TrainOn = TrainOn()
+    """Whose turns the loss counts, all of them or the last."""
     tune: Tune = Tune()
     """How the model is tuned."""
     score: tuple[Task, ...] | None = None
@@ -108,6 +115,10 @@ def modernise(given: Mapping[str, Any]) -> dict[str, Any]:
         put(raw, "sources", {"train": {"type": "alpaca", "path": raw.pop(old)}}, old, "sources.train.path")
     if "output_dir" in raw:
         put(raw, "name", Path(str(raw.pop("output_dir"))).name.lower(), "output_dir", "name (the folder is runs/<name>)")
+    if "phrasings" in raw:
+        old, section = raw.pop("phrasings"), raw.get("wording") or {}
+        raw["wording"] = dict(section) if isinstance(section, Mapping) else {}
+        put(raw["wording"], "phrasings", old, "phrasings", "wording.phrasings")
     if "load_best_model_at_end" in raw:
         raw.pop("load_best_model_at_end")
         note("'load_best_model_at_end' is not needed: the weights with the lowest validation loss are always kept")

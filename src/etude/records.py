@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
 
 IGNORED = -100
 """Label of a token that is not trained (the value torch's cross entropy leaves out)."""
@@ -113,12 +115,14 @@ class Segment:
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """Token ids and labels (int32, shape (tokens,)); `labels[i]` is `ids[i]` where token i is
-    trained, else IGNORED. `cut` counts the prompt tokens that truncation took out."""
+    trained, else IGNORED. `cut` counts the prompt tokens that truncation took out; `weight` is what
+    each trained token counts in the loss."""
 
     id: str
     ids: np.ndarray
     labels: np.ndarray
     cut: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

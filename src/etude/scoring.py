@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
 from etude import journal
@@ -20,6 +19,9 @@ from etude.catalog import Settings
 from etude.metrics import METRICS, Metric
 from etude.models import Answer, Sampling
 from etude.records import Conversation, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Baseline = Literal["majority", "few_shot", "constrained"]
 

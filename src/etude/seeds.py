@@ -3,9 +3,13 @@ machine and Python (hashes of text, never `hash()`), and adding a stream changes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import hashlib
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
 
 
 def number(seed: int, *names: object) -> int:
@@ -21,4 +25,6 @@ def share(seed: int, *names: object) -> float:
 
 def stream(seed: int, *names: object) -> np.random.Generator:
     """A random generator of its own for `names`."""
+    import numpy as np
+
     return np.random.Generator(np.random.PCG64(number(seed, *names)))

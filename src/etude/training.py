@@ -1,8 +1,9 @@
 """Training: one loop, top to bottom, on accelerate.
 
 What it promises: the loss of a step is the sum over its trained tokens divided by their number in
-the whole step, however the rows are packed; a non-finite loss or gradient changes no weight; the
-order of rows is a pure function of (seed, epoch); on a CPU a resumed run ends with the same bits.
+the whole step (both with the rows' weights, where rows have them), however the rows are packed; a
+non-finite loss or gradient changes no weight; the order of rows is a pure function of (seed, epoch);
+on a CPU a resumed run ends with the same bits.
 """
 
 from __future__ import annotations
@@ -89,12 +90,15 @@ def set_dropout(model: PreTrainedModel, share: float | None) -> None:
 
 
 def loss_of(model: PreTrainedModel, pack: packing.Pack) -> torch.Tensor:
-    """Summed cross entropy (nats) of the pack's targets, in float32."""
+    """Summed cross entropy (nats) of the pack's targets, each with its weight, in float32."""
     import torch
     from torch.nn.functional import cross_entropy
 
     logits = attention.target_logits(model, pack)
-    return cross_entropy(logits.float(), torch.from_numpy(pack.targets).to(logits.device), reduction="sum")
+    targets = torch.from_numpy(pack.targets).to(logits.device)
+    if pack.weights is None:
+        return cross_entropy(logits.float(), targets, reduction="sum")
+    return cross_entropy(logits.float(), targets, reduction="none") @ torch.from_numpy(pack.weights).to(logits.device)
 
 
 def evaluate(model: PreTrainedModel, packs: Sequence[packing.Pack], documents: bool) -> float:
@@ -106,7 +110,7 @@ def evaluate(model: PreTrainedModel, packs: Sequence[packing.Pack], documents: b
     with torch.no_grad(), attention.enable(model) if documents else contextlib.nullcontext():
         total = sum(float(loss_of(model, pack)) for pack in packs)
     model.train(training)
-    return total / sum(len(pack.targets) for pack in packs)
+    return total / sum(pack.counted for pack in packs)
 
 
 def drops(model: PreTrainedModel) -> bool:
@@ -218,13 +222,14 @@ def train(
             packs = packing.pack([rows[i] for i in steps[number]], pack_tokens, share)
             shared += sum(pack.prefix * (len(pack.bounds) - 1) for pack in packs)
             trained_tokens = sum(len(pack.targets) for pack in packs)
+            counted = sum(pack.counted for pack in packs)
             for group in optimizer.param_groups:
                 group["lr"] = rate(number, len(steps), tune)
             loss = 0.0
             with attention.enable(model) if documents else contextlib.nullcontext(), fusing.enable(model):
                 for pack in packs:
                     with accelerator.autocast():
-                        part = loss_of(model, pack) / max(1, trained_tokens)
+                        part = loss_of(model, pack) / (counted or 1)
                     accelerator.backward(part)
                     loss += float(part.detach())
             norm = float(accelerator.clip_grad_norm_(checkpoints.learning(model).values(), tune.clip))

@@ -54,6 +54,8 @@ class Beside:
     """The model of a name in the recipe; also gives log-probabilities (`Scores`) where it is local."""
     folder: Path | None = None
     """Where a check may keep a journal of what it asked a model."""
+    count: Callable[[str], int] | None = None
+    """Tokens of a text for the recipe's model, without markup; None where there is no model to count with."""
     progress: Callable[[int], None] = lambda done: None
 
 

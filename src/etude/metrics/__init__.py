@@ -7,15 +7,17 @@ texts again, and per-item statistics are always kept. After sacrebleu's design.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TYPE_CHECKING
 
-import numpy as np
 
 from etude.catalog import Catalog
 from etude.metrics.classification import F1, Accuracy
 from etude.metrics.exact import ExactMatch
 from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
 from etude.records import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Metric(Protocol):

@@ -21,15 +21,17 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TYPE_CHECKING
 
-import numpy as np
 from pydantic import AfterValidator
 
 from etude.catalog import Settings
 from etude.failures import DataError, nearest
 from etude.metrics.items import averaged, check_references, described, mean, valued
 from etude.records import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_LABELS = 200
 """More different references than this are taken for free text, not labels (F1 keeps labels squared numbers an item)."""
@@ -176,6 +178,8 @@ class F1(Settings):
         them". Where an item has several references, the one named counts as true, else the first.
         Raises DataError for a reference that is no label.
         """
+        import numpy as np
+
         labels = label_set(self.labels, predictions)
         width = len(labels) + 1
 
@@ -193,6 +197,8 @@ class F1(Settings):
 
     def score(self, totals: np.ndarray) -> float:
         """Average F1, 0 to 1, from a summed confusion matrix, shape (L * (L + 1),)."""
+        import numpy as np
+
         cells = matrix(totals)
         if not cells.size:
             return float("nan")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TYPE_CHECKING
 
-import numpy as np
 
 from etude.catalog import Settings
 from etude.metrics.items import described, mean, valued
 from etude.records import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class ExactMatch(Settings):

@@ -6,14 +6,18 @@ item's value and a 1. Anything else is the sufficient statistics of a corpus met
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from collections.abc import Callable, Sequence
 
-import numpy as np
 
 from etude.failures import DataError
 from etude.records import Prediction
 
-Row = Callable[[str, tuple[str, ...]], Sequence[float] | np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np
+
+Row = Callable[[str, tuple[str, ...]], "Sequence[float] | np.ndarray"]
 """The statistics of one output against its references."""
 
 
@@ -23,6 +27,8 @@ def averaged(predictions: Sequence[Prediction], width: int, row: Row) -> np.ndar
     An item without an output is one with an empty output: it stays in the mean. Raises DataError
     for an item without a reference.
     """
+    import numpy as np
+
     table = np.zeros((len(predictions), width))
     for i, prediction in enumerate(predictions):
         check_references(prediction)

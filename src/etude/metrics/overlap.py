@@ -12,7 +12,6 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 from pydantic import AfterValidator, Field
 
 from etude.catalog import Settings
@@ -22,6 +21,7 @@ from etude.records import Prediction
 from etude.similarity import numbered, rouge_l, rouge_l_sum, rouge_n, words
 
 if TYPE_CHECKING:
+    import numpy as np
     from sacrebleu.metrics import BLEU, CHRF
 
 Similarity = Callable[[str, str], float]

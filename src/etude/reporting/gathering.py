@@ -16,7 +16,7 @@ from etude.recipe import Recipe
 from etude.reporting.findings import Baseline, Example, Findings, Measure, Point, Probe, Source, Tokens, Tuning
 from etude.scoring import Measured, Task
 
-STAGES = ("data", "start", "tune", "tuned")
+STAGES = ("data", "encoded", "start", "tune", "tuned")
 
 Rows = list[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def gather(folder: Path) -> Findings:
         probes=probes(folder),
         curve=curve(folder),
         sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["data"]["sources"]),
-        tokens=tokens(facts["tune"]["tokens"]),
+        tokens=tokens(facts["encoded"]["tokens"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
         seconds={stage: record.seconds for stage, record in done.items() if record},
         reused=tuple(stage for stage, record in done.items() if record and record.reused_from),
@@ -201,7 +201,7 @@ def notes(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> tuple[str, 
         found.append(
             f"{near} greedy choices were near ties (two logits within 1e-4), where another batch size might choose the other token."
         )
-    dropped = facts["tune"]["tokens"].get("dropped", 0)
+    dropped = facts["encoded"]["tokens"].get("dropped", 0)
     if dropped:
         found.append(f"{dropped} training rows did not fit in {recipe.tune.max_tokens} tokens and were left out.")
     return tuple(found)

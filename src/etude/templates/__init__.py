@@ -8,7 +8,7 @@ after it, so that all rows share a prefix. `write` is used in mixing, scoring an
 """
 
 from etude.templates.choices import Choices, Phrasings, Shots, Wording, choose, wording
-from etude.templates.exemplars import Pool, draw, gather, pick_exemplars
+from etude.templates.exemplars import Count, Pool, draw, gather, pick_exemplars
 from etude.templates.reasoning import answer_of
 from etude.templates.rows import ROLES, message, worded
 from etude.templates.template import Phrasing, Template, TemplateName, digest, load, names, parse
@@ -17,6 +17,7 @@ from etude.templates.writing import write, write_all
 __all__ = [
     "ROLES",
     "Choices",
+    "Count",
     "Phrasing",
     "Phrasings",
     "Pool",

@@ -1,0 +1,50 @@
+"""Self-Instruct's filter over rows: an instruction that reads too much like one before it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from etude.catalog import Settings
+from etude.curation.keeping import Keep, Score, ranking, text_of, verdicts
+from etude.curation.material import material
+from etude.curation.rows import Beside, Row, Verdicts
+from etude.similarity import NoveltyIndex, words
+
+
+class RougeDuplicate(Settings):
+    """Drops a row whose ROUGE-L F1 with a row kept before it is over the threshold (Wang et al. 2023, Self-Instruct).
+
+    Exact, as if every pair were scored by rouge-score without stemming. Rows are met in the order that `keep` says,
+    so that of two alike the first, longest or best stays. ROUGE knows the letters a-z and digits only: a row
+    without any is never dropped.
+    """
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """A larger score is too near; an equal one is not."""
+    of: Literal["instruction", "question", "answer", "all"] = "instruction"
+    """What is compared: the instruction without its input (as Self-Instruct does), with it, the answer, or all. Rows that a
+    template words have no instruction of their own: their question is compared."""
+    keep: Keep = "first"
+    score: Score = None
+
+    def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
+        """A Fate for every row, with the nearest row kept before it. About 0.2 ms a row at 50,000 rows."""
+        index = NoveltyIndex(self.threshold)
+        members: list[int] = []
+        dropped: dict[int, int] = {}
+        scores = []
+        for done, place in enumerate(ranking(rows, self.keep, self.score), 1):
+            row = rows[place]
+            near = index.admit(words(material(row).instruction if self.of == "instruction" else text_of(row, self.of)))
+            if near is None:
+                members.append(place)
+            else:
+                dropped[place] = members[near.id]
+                scores.append(near.score)
+            if done % 1000 == 0:
+                beside.progress(done)
+        mean = {"mean_score_of_dropped": round(sum(scores) / len(scores), 4)} if scores else {}
+        return verdicts(rows, dropped, "rouge_duplicate", {"threshold": self.threshold, **mean})

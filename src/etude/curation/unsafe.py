@@ -1,0 +1,146 @@
+"""Rows that ask for or give what does harm, by a documented list of patterns in context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from etude.catalog import Settings
+from etude.curation.deciding import EXAMPLES, Found, decide
+from etude.curation.refusal import declines
+from etude.curation.rows import Beside, Row, Verdicts
+from etude.curation.texts import Expression, answers, closed, questions, shown
+
+SUBSTRINGS = ("hack", "illegal", "weapon", "drug")
+"""Seed 1's list: an answer that holds any of them, anywhere in a word, is harmful."""
+
+MAKE = r"(?:mak(?:e|ing)|build(?:ing)?|creat(?:e|ing)|construct(?:ing)?|assembl(?:e|ing)|cook(?:ing)?|synthesi[sz](?:e|ing)|produc(?:e|ing)|manufactur(?:e|ing)|3d[- ]print(?:ing)?)"
+GET = r"(?:buy(?:ing)?|get(?:ting)?|obtain(?:ing)?|acquir(?:e|ing)|purchas(?:e|ing)|sell(?:ing)?|smuggl(?:e|ing)|deal(?:ing)?|traffic(?:king)?)"
+NEAR = r"(?:\W+\w+){0,3}?\W+"
+HOW = r"\b(?:how (?:do|can|could|would|should) (?:i|you|we|one|someone)|how to|ways? to|steps? to|instructions? (?:to|for|on)|guide (?:to|for|on)|tips? (?:to|for|on)|help me|teach me (?:to|how)|recipe for|i want to|plan to)\b"
+
+TARGETS = r"(?:accounts?|phone|computers?|e-?mails?|wi-?fi|networks?|websites?|bank|facebook|instagram|servers?|systems?|database)"
+
+PATTERNS: dict[str, str] = {
+    "weapons": rf"\b{MAKE}{NEAR}(?:pipe bombs?|bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
+    r"ghost guns?|silencers?|napalm|ricin|sarin|anthrax)\b(?! shelter| calorimeter| cyclone| bath)",
+    "drugs": rf"\b(?:{MAKE}{NEAR}(?:meth(?:amphetamine)?|heroin|cocaine|crack cocaine|fentanyl|lsd|mdma|ecstasy|ghb)"
+    rf"|{GET}{NEAR}(?:meth(?:amphetamine)?|heroin|cocaine|fentanyl|illegal drugs|street drugs|prescription drugs without))\b",
+    "intrusion": rf"\b(?:hack(?:ing)? (?:in)?to{NEAR}{TARGETS}|hack(?:ing)? (?:someone|somebody|(?:a|an|the|my|your|his|her|their|another))"
+    rf"(?:['’]s)?{NEAR}{TARGETS}|(?:steal|crack)(?:ing)?{NEAR}(?:passwords?|identit(?:y|ies)|credit card|bank account)"
+    rf"|(?:write|create|develop|deploy|make){NEAR}(?:malware|ransomware|keylogger|computer virus|trojan|spyware|phishing (?:e-?mail|page|site)))\b",
+    "violence": rf"{HOW}(?:\W+\w+){{0,2}}?\W+(?:kill|murder|poison|stab|strangle|kidnap|torture|assassinate)(?:\W+\w+){{0,2}}?\W+"
+    r"(?:someone|somebody|people|a person|him|her|them|my \w+|your \w+|a man|a woman|children|the president)\b",
+    "self_harm": rf"(?:{HOW}(?:\W+\w+){{0,2}}?\W+(?:kill (?:myself|yourself)|commit suicide|end my life|self[- ]harm|cut myself|starve myself)"
+    r"|\byou should (?:kill yourself|end your life))\b",
+    "fraud": rf"{HOW}(?:\W+\w+){{0,2}}?\W+(?:launder money|evade taxes|forge|counterfeit|scam|defraud|shoplift|rob (?:a|the)|cheat on (?:my|your) taxes|"
+    r"steal (?!the (?:show|spotlight)))\b",
+    "sexual_minors": r"\b(?:sexual|erotic|nude|naked|porn\w*)(?:\W+\w+){0,4}?\W+(?:child(?:ren)?|minors?|underage|toddlers?|pre-?teens?)\b(?! (?:abuse|education|protection|development))",
+    "hate": r"\b(?:all|those|these|most) (?:jews|muslims|blacks|black people|whites|white people|asians|immigrants|gays|gay people|homosexuals|women|mexicans|arabs|christians|"
+    r"disabled people|refugees)(?:\W+\w+){0,1}?\W+(?:are|should be) (?:\w+ )?(?:inferior|subhuman|vermin|animals|parasites|stupid|lazy|criminals|terrorists|killed|deported|eliminated|evil|"
+    r"disgusting|less intelligent)\b",
+}
+"""Category -> what is unsafe: a verb of doing and its object, a few words apart, at word boundaries. Bare words ("drug", "weapon") are
+never enough."""
+
+CONTEXT = re.compile(
+    r"\b(?:prevent\w*|avoid\w*|protect\w*|against|stop(?:ping|ped)?|detect\w*|fight\w*|combat\w*|ban(?:s|ned|ning)?|illegal to|crime|criminal|"
+    r"arrest\w*|accus\w+|convict\w*|charged|police|law(?:s|yers?)?|legislation|treat\w*|rehab\w*|addict\w*|histor\w+|war|novel|film|movie|"
+    r"fiction\w*|character|story|plot|detective|game|news|report\w*|raise awareness|dangers? of|risks? of|ethical|penetration test\w*|"
+    r"never|do not|don['’]t|must not|should not|shouldn['’]t|not to|false|stereotyp\w*|wrong|victims?|suspects?|alleged\w*)\b",
+    re.IGNORECASE,
+)
+"""Words that say the text speaks about harm, and does not give it: a finding with one of them near is let go."""
+
+NEARBY = 100
+"""Characters on each side of a finding in which context is looked for."""
+
+Category = Literal["weapons", "drugs", "intrusion", "violence", "self_harm", "fraud", "sexual_minors", "hate"]
+EVERY: tuple[Category, ...] = ("weapons", "drugs", "intrusion", "violence", "self_harm", "fraud", "sexual_minors", "hate")
+
+COMPILED = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in PATTERNS.items()}
+HINTS: dict[str, str] = {
+    "weapons": "bomb|explosive|grenade|molotov|landmine|nerve|chemical|biological|ghost|silencer|napalm|ricin|sarin|anthrax",
+    "drugs": "meth|heroin|cocaine|fentanyl|lsd|mdma|ecstasy|ghb|drugs",
+    "intrusion": "hack|steal|crack|malware|ransomware|keylogger|virus|trojan|spyware|phishing",
+    "violence": "kill|murder|poison|stab|strangle|kidnap|torture|assassinate",
+    "self_harm": "suicide|kill |end my|end your|self-harm|self harm|cut myself|starve",
+    "fraud": "launder|evade|forge|counterfeit|scam|defraud|shoplift|rob|cheat|steal",
+    "sexual_minors": "sexual|erotic|nude|naked|porn",
+    "hate": "jews|muslims|black|white|asians|immigrants|gay|homosexuals|women|mexicans|arabs|christians|disabled|refugees",
+}
+"""Category -> words (with | between), lower case, of which its pattern needs one: a text with none of them is not read again."""
+
+
+HINTED = tuple((hint, name) for name, hints in HINTS.items() for hint in hints.split("|"))
+
+
+class Unsafe(Settings):
+    """Rows whose question or answer is unsafe.
+
+    `context` (the default) looks for the patterns of `PATTERNS`, and lets go what stands near words of prevention, law, history,
+    medicine or fiction, and what the answer declines. It is a list: it finds plain requests, and misses veiled ones.
+    `substring` is seed 1's filter, exactly: an answer with "hack", "illegal", "weapon" or "drug" anywhere in it, so "drug
+    store" and "weaponize" too. Whichever is used, facts say how many rows the other would have dropped.
+    """
+
+    method: Literal["context", "substring"] = "context"
+    """How a row is judged."""
+    categories: tuple[Category, ...] = EVERY
+    """The categories that count, for `context`."""
+    also: tuple[Expression, ...] = ()
+    """Further unsafe patterns (regular expressions, case does not count), for `context`."""
+
+    def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
+        """Drop unsafe rows; facts compare the two methods."""
+        only: dict[str, list[str]] = {"context": [], "substring": []}
+        both = 0
+
+        def find(row: Row) -> Found | None:
+            nonlocal both
+            mine = None if closed(row, beside) else self.harm(row)
+            theirs = substring(row.answer)
+            if mine and theirs:
+                both += 1
+            elif mine:
+                only["context"].append(f"{row.id}: {shown(mine.seen, 100)}")
+            elif theirs:
+                only["substring"].append(f"{row.id}: {shown(theirs.seen, 100)}")
+            return mine if self.method == "context" else theirs
+
+        verdicts = decide(rows, beside, find)
+        methods = {"both": both, **{f"only_{name}": len(there) for name, there in only.items()}}
+        shows = {f"only_{name}": there[:EXAMPLES] for name, there in only.items()}
+        return Verdicts(verdicts.fates, {**verdicts.facts, "methods": methods, "method_examples": shows})
+
+    def harm(self, row: Row) -> Found | None:
+        """What is unsafe in one row, in context."""
+        for part, texts in (("question", questions(row)), ("answer", answers(row))):
+            for text in texts:
+                lowered = text.lower()
+                hinted = {name for hint, name in HINTED if hint in lowered}
+                patterns = {name: COMPILED[name] for name in self.categories if name in hinted}
+                patterns |= {pattern: re.compile(pattern, re.IGNORECASE) for pattern in self.also}
+                for name, pattern in patterns.items():
+                    for found in pattern.finditer(text):
+                        if not excused(row, part, text, found.span()):
+                            return Found(f"unsafe {part}: {name}", f"… {text[max(0, found.start() - 60) : found.end() + 60]}")
+        return None
+
+
+def excused(row: Row, part: str, text: str, span: tuple[int, int]) -> bool:
+    """Whether words near a finding, or the beginning of the answer to it, say that nothing harmful is given."""
+    start, end = span
+    if CONTEXT.search(f"{text[max(0, start - NEARBY) : start]} {text[end : end + NEARBY]}"):
+        return True
+    return part == "question" and (declines(row.answer[:200]) or CONTEXT.search(row.answer[:200]) is not None)
+
+
+def substring(text: str) -> Found | None:
+    """Seed 1's filter: the first of its substrings in the lower-cased answer."""
+    lowered = text.lower()
+    for bad in SUBSTRINGS:
+        if (at := lowered.find(bad)) >= 0:
+            return Found(f"unsafe answer: substring {bad!r}", f"… {text[max(0, at - 40) : at + 60]}")
+    return None
