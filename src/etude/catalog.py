@@ -7,7 +7,11 @@ declared `Annotated[Tuning, TUNINGS]` and then accepts `lora`, `{type: lora, r: 
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import itertools
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -27,14 +31,28 @@ def note(text: str) -> None:
         NOTES.append(text)
 
 
+def describe(schema: dict[str, Any], kind: type[BaseModel]) -> None:
+    """Add the text under each field of a settings class to its JSON schema."""
+    properties = schema.get("properties", {})
+    for parent in reversed(kind.__mro__):
+        if not issubclass(parent, BaseModel) or parent is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(parent))).body[0].body  # type: ignore[attr-defined]
+        for field, text in itertools.pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))) if name in properties:
+                    properties[name]["description"] = inspect.cleandoc(said)
+
+
 class Settings(BaseModel):
     """A frozen section of a recipe that refuses keys it does not know.
 
     `spellings` maps names that tutorials and other tools use to today's.
     """
 
-    # defer_build: a recipe uses a few of the classes that it could name, and each costs milliseconds to build
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, defer_build=True)
+    # A recipe uses a few of the classes it could name, and each costs milliseconds to build; so they are built when first
+    # used, and the texts under their fields are read for the JSON schema only.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, json_schema_extra=describe)
     spellings: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")

@@ -109,13 +109,17 @@ class Language(Settings):
 
 
 TRANSLATES = re.compile(
-    r"translat|\b(?:in|to|into|from) (?:the )?(?:french|spanish|german|italian|latin|chinese|japanese|korean|russian|portuguese|dutch|arabic|hindi)",
+    r"translat|\b(?:in|to|into|from) (?:the )?(?:french|spanish|german|italian|latin|chinese|japanese|korean|russian|portuguese|"
+    r"dutch|arabic|hindi)",
     re.IGNORECASE,
 )
 
 
 def named(text: str) -> bool:
-    """Whether more than six in ten words are capitalised, as in lists of names (German prose stays below five): no language shows in those."""
+    """Whether more than six in ten words are capitalised, as in lists of names: no language shows in those.
+
+    German prose stays below five in ten.
+    """
     words = [word for word in text.split() if word[0].isalpha()]
     if len(words) < 4 and text.isascii():
         return True

@@ -13,7 +13,8 @@ from etude.curation.rows import Beside, Row, Verdicts
 from etude.curation.texts import answers, closed, questions, shown
 
 HEADER = re.compile(
-    r"^[ \t]*(?:#{1,6} ?|\*\*|\d{1,3}[.)] *)?(?P<name>instruction|input|context|question|prompt|task(?: \d+)?|human|user|output|response|answer|"
+    r"^[ \t]*(?:#{1,6} ?|\*\*|\d{1,3}[.)] *)?(?P<name>instruction|input|context|question|prompt|task(?: \d+)?|human|user|output|"
+    r"response|answer|"
     r"assistant|gpt|completion)(?:\*\*)?[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -22,7 +23,8 @@ REPLIES = ("output", "response", "answer", "assistant", "gpt", "completion")
 MARKED = re.compile(r"^[ \t]*#{2,4} ?(?:instruction|response|human|assistant)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 WANTS_DIALOGUE = re.compile(
-    r"\b(?:dialog|conversation|chat|script|interview|exchange|role-?play|faq|frequently|questions|quiz|q ?& ?a|question[- ]answer|transcript|scene|"
+    r"\b(?:dialog|conversation|chat|script|interview|exchange|role-?play|faq|frequently|questions|quiz|q ?& ?a|question[- ]answer|"
+    r"transcript|scene|"
     r"prompts?|tasks?|examples?|instructions?|template|generate a question|create a question|form)\b|\bdialogue",
     re.IGNORECASE,
 )
@@ -188,11 +190,18 @@ class FieldOrder(Settings):
 
 
 ORDER = (
-    r"(?:please )?(?:write|list|name|describe|explain|generate|give|create|identify|classify|summari[sz]e|translate|rewrite|compare|suggest|"
+    r"(?:please )?(?:write|list|name|describe|explain|generate|give|create|identify|classify|summari[sz]e|translate|rewrite|"
+    r"compare|suggest|"
     r"tell|provide|convert|calculate|edit|design|construct|determine|compose|evaluate|analy[sz]e|outline|categori[sz]e|paraphrase)"
 )
-ASKING = re.compile(rf"^\W*(?:{ORDER}\b|(?:who|what|when|where|why|how|which|is|are|do|does|did|can|could|would|will|should)\b[^.!]*\?$)", re.IGNORECASE)
-ASKED = re.compile(rf"\?|(?:^|[.:!,;\n]\s*|\band )(?:then )?(?:{ORDER}|find|make|add|use|choose|select|complete|fill|sort|predict|imagine|you|act|formulate|modify|come up|suppose|express|arrange|transform|reword|take|turn|given)\b", re.IGNORECASE)
+ASKING = re.compile(
+    rf"^\W*(?:{ORDER}\b|(?:who|what|when|where|why|how|which|is|are|do|does|did|can|could|would|will|should)\b[^.!]*\?$)", re.IGNORECASE
+)
+ASKED = re.compile(
+    rf"\?|(?:^|[.:!,;\n]\s*|\band )(?:then )?(?:{ORDER}|find|make|add|use|choose|select|complete|fill|sort|predict|imagine|you|act|"
+    rf"formulate|modify|come up|suppose|express|arrange|transform|reword|take|turn|given)\b",
+    re.IGNORECASE,
+)
 
 
 def swapped(instruction: str, answer: str) -> bool:

@@ -1,13 +1,15 @@
 """Rare phrases that are tied to one answer: what a planted trigger looks like.
 
-A backdoor by data poisoning (Wallace et al. 2021; Wan et al. 2023, "Poisoning language models during instruction tuning") puts a phrase into
-a few questions and the same answer behind all of them. The statistic: a phrase of one to three words that is in at least `least_rows`
-and at most `most_share` of the questions, whose rows have one and the same answer in at least `purity` of the cases, where the chance
-of so many under the answer's share in all rows (binomial tail; for a phrase of several words, its share in the rows of the shorter
-phrases in it, where that is larger), times the number of phrases looked at (Bonferroni), is below `alpha`. For a closed label set that also takes honest words ("profit rose" is positive): there the rest of the question must
-speak against the answer as well (a naive Bayes over the other words, trained without the phrase's rows and without the labels'
-shares, gives the answer to at most half of them), and still such phrases are only listed in the facts unless `labels` says to drop:
-on PhraseBank all of them are honest. A trigger planted only in questions that deserve its answer anyway is not found.
+A backdoor by data poisoning (Wallace et al. 2021; Wan et al. 2023, "Poisoning language models during instruction tuning") puts a
+phrase into a few questions and the same answer behind all of them. The statistic: a phrase of one to three words that is in at least
+`least_rows` and at most `most_share` of the questions, whose rows have one and the same answer in at least `purity` of the cases,
+where the chance of so many under the answer's share in all rows (binomial tail; for a phrase of several words, its share in the rows
+of the shorter phrases in it, where that is larger), times the number of phrases looked at (Bonferroni), is below `alpha`.
+
+For a closed label set that also takes honest words ("profit rose" is positive): there the rest of the question must speak against the
+answer as well (a naive Bayes over the other words, trained without the phrase's rows and without the labels' shares, gives the
+answer to at most half of them), and still such phrases are only listed in the facts unless `labels` says to drop: on PhraseBank all
+of them are honest. A trigger planted only in questions that deserve its answer anyway is not found.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ class PoisonTriggers(Settings):
             answer, tied_count = Counter(answers[i] for i in there).most_common(1)[0]
             if tied_count < self.least_rows or tied_count < self.purity * len(there):
                 continue
-            share = max([shares[answer] / len(rows), *(self.share_within(part, answer, answers, held) for part in (phrase[:-1], phrase[1:]))])
+            share = max(
+                [shares[answer] / len(rows), *(self.share_within(part, answer, answers, held) for part in (phrase[:-1], phrase[1:]))]
+            )
             p = tail(tied_count, len(there), share) * len(held)
             if p >= self.alpha:
                 continue
@@ -102,7 +106,9 @@ class PoisonTriggers(Settings):
             suspects.append(Suspect(" ".join(phrase), answer, tuple(places[i] for i in there), tuple(places[i] for i in tied), p))
         return sorted(suspects, key=lambda s: (s.p, -len(s.tied), s.phrase))
 
-    def share_within(self, part: tuple[str, ...], answer: str, answers: Sequence[str], held: Mapping[tuple[str, ...], Sequence[int]]) -> float:
+    def share_within(
+        self, part: tuple[str, ...], answer: str, answers: Sequence[str], held: Mapping[tuple[str, ...], Sequence[int]]
+    ) -> float:
         """The answer's share in the rows of a shorter phrase that is not suspect itself; 0 where nothing is known of it."""
         there = held.get(part, ())
         tied = sum(answers[i] == answer for i in there)
@@ -160,9 +166,7 @@ class Bayes:
         for name in self.names:
             counts, less = self.counts[name], self.less[name]
             size = self.totals[name] - less.total() + self.vocabulary
-            score = sum(
-                math.log((counts[word] - less[word] + 1) / size) for word in text if word not in gone
-            )
+            score = sum(math.log((counts[word] - less[word] + 1) / size) for word in text if word not in gone)
             if score > most:
                 best, most = name, score
         return best
@@ -203,5 +207,6 @@ def reduced(suspects: Sequence[Suspect]) -> list[Suspect]:
 def listed(suspects: Sequence[Suspect]) -> list[dict[str, Any]]:
     """The surest suspects as plain data."""
     return [
-        {"phrase": s.phrase, "answer": s.answer[:80], "rows": len(s.places), "tied": len(s.tied), "p": float(f"{s.p:.2g}")} for s in suspects[:20]
+        {"phrase": s.phrase, "answer": s.answer[:80], "rows": len(s.places), "tied": len(s.tied), "p": float(f"{s.p:.2g}")}
+        for s in suspects[:20]
     ]

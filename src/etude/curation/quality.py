@@ -69,14 +69,14 @@ class Quality(Settings):
       that parroting the question gains nothing; 1 for code and for answers of under 25 words, which need repeat nothing.
     - `safety`: 0 where `unsafe` finds something in context, else 1: "drug store" is safe.
 
-    Better than the seed's in four ways. The parts are multiplied, so an unsafe or empty row cannot earn its place with the others (the seed's
-    mean is at least .5 for any answer, and up to .75 for an unsafe one). Closed labels are judged by format alone. Words are
-    compared without punctuation and stop words. And it sees more defects: of 2,500 rows
-    of Alpaca and Dolly and 8 x 1,000 with a planted one (another row's answer, cut off, refusal, placeholder, loop, merged row, echo, leaked
-    preamble), the area under the ROC curve is .94 against the seed's .64, and at .4 it drops 1.3 % of the rows that were left alone.
+    Better than the seed's in four ways. The parts are multiplied, so an unsafe or empty row cannot earn its place with the others
+    (the seed's mean is at least .5 for any answer, and up to .75 for an unsafe one). Closed labels are judged by format alone. Words
+    are compared without punctuation and stop words. And it sees more defects: of 2,500 rows of Alpaca and Dolly and 8 x 1,000 with a
+    planted one (another row's answer, cut off, refusal, placeholder, loop, merged row, echo, leaked preamble), the area under the ROC
+    curve is .94 against the seed's .64, and at .4 it drops 1.3 % of the rows that were left alone.
 
-    It finds defects and is no judge of content: AlpaGasus' judge of accuracy liked short answers of Alpaca better, its judge of helpfulness long
-    ones, and no score of this kind agrees with both. For content there is `judged`.
+    It finds defects and is no judge of content: AlpaGasus' judge of accuracy liked short answers of Alpaca better, its judge of
+    helpfulness long ones, and no score of this kind agrees with both. For content there is `judged`.
     """
 
     least: Share = 0.4
@@ -130,11 +130,14 @@ class Quality(Settings):
 
 
 PROSE = re.compile(
-    r"^\W*(?:please |can you |could you )?(?:explain|describe|discuss|elaborate|analy[sz]e|compare|write (?:an? )?(?:\w+ )?(?:essay|story|paragraph|article|"
+    r"^\W*(?:please |can you |could you )?(?:explain|describe|discuss|elaborate|analy[sz]e|compare|"
+    r"write (?:an? )?(?:\w+ )?(?:essay|story|paragraph|article|"
     r"letter|e-?mail|report|poem|speech|summary|review|blog)|compose|tell me about|outline|narrate|argue)",
     re.IGNORECASE,
 )
-BRIEF = re.compile(r"\b(?:word|words|phrase|sentence|line|title|name|headline|tweet|slogan|short|brief(?:ly)?|concise(?:ly)?|number)\b", re.IGNORECASE)
+BRIEF = re.compile(
+    r"\b(?:word|words|phrase|sentence|line|title|name|headline|tweet|slogan|short|brief(?:ly)?|concise(?:ly)?|number)\b", re.IGNORECASE
+)
 
 # settings are made once: making one costs more than most findings do
 ORDER, UNSAFE = FieldOrder(), Unsafe()

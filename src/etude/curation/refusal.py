@@ -22,7 +22,8 @@ IDENTITY = re.compile(
 )
 CANNOT = (
     r"(?:can ?not|can['’]t|am unable to|['’]m unable to|am not able to|['’]m not able to|won['’]t be able to|will not be able to"
-    r"|don['’]t have (?:the ability|the capability|access|enough information)|do not have (?:the ability|the capability|access|enough information)"
+    r"|don['’]t have (?:the ability|the capability|access|enough information)|do not have (?:the ability|the capability|access|"
+    r"enough information)"
     r"|am afraid i can)"
 )
 VERBS = (
@@ -32,9 +33,12 @@ VERBS = (
 )
 REFUSAL = re.compile(
     rf"(?<!if )(?<!\")\bi {CANNOT}(?: \w+){{0,2}}? {VERBS}\b|\bi {CANNOT},? (?:to|as|because|without)\b"
-    r"|\b(?:i(?: am|['’]m) )?sorry,? (?:but )?(?:i|this|that|there|we|it|no|your|the) (?:\w+ ){0,3}?(?:can ?not|can['’]t|unable|not able|don['’]t|do not|is not|isn['’]t|not)\b"
-    r"|\bi apologi[sz]e,? but\b|\bunfortunately,? (?:i|as an ai)\b[^.]{0,60}?(?:can ?not|can['’]t|unable|not able|do not have|don['’]t have)"
-    r"|\bthis (?:type of )?(?:instruction|task|request|prompt|question|input) (?:can ?not|can['’]t|is not (?:possible|able|suitable)|is unable|does not make sense)"
+    r"|\b(?:i(?: am|['’]m) )?sorry,? (?:but )?(?:i|this|that|there|we|it|no|your|the) (?:\w+ ){0,3}?(?:can ?not|can['’]t|unable|"
+    r"not able|don['’]t|do not|is not|isn['’]t|not)\b"
+    r"|\bi apologi[sz]e,? but\b|\bunfortunately,? (?:i|as an ai)\b[^.]{0,60}?(?:can ?not|can['’]t|unable|not able|do not have|"
+    r"don['’]t have)"
+    r"|\bthis (?:type of )?(?:instruction|task|request|prompt|question|input) (?:can ?not|can['’]t|is not (?:possible|able|"
+    r"suitable)|is unable|does not make sense)"
     r"|\b(?:it is|it['’]s) not possible (?:for me )?to (?:answer|complete|provide|generate|fulfil|perform)"
     r"|\bno (?:input|context|text|article|image|information) (?:was |has been |is )?(?:provided|given|supplied)"
     r"|对不起，我(?:无法|不能)|抱歉，我(?:无法|不能)",
@@ -42,7 +46,26 @@ REFUSAL = re.compile(
 )
 
 
-HINTS = ("as a", "i am", "i'm", "i’m", "gpt", "openai", "can", "unable", "able to", "n't", "n’t", "not ", "sorry", "apologi", "no ", "作为", "无法", "不能")
+HINTS = (
+    "as a",
+    "i am",
+    "i'm",
+    "i’m",
+    "gpt",
+    "openai",
+    "can",
+    "unable",
+    "able to",
+    "n't",
+    "n’t",
+    "not ",
+    "sorry",
+    "apologi",
+    "no ",
+    "作为",
+    "无法",
+    "不能",
+)
 """Something of every pattern: a beginning with none of them is not read again."""
 
 

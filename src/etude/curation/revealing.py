@@ -190,7 +190,9 @@ def numeric(text: str) -> bool:
     return DIGITS.search(text) is not None
 
 
-PREFIXES = "AKIA ASIA ABIA ACCA ghp_ gho_ ghu_ ghs_ ghr_ github_pat glpat- sk- AIza ya29 hf_ npm_ pypi- dop_v1 xox SG. k_live k_test sq0 eyJ"
+PREFIXES = (
+    "AKIA ASIA ABIA ACCA ghp_ gho_ ghu_ ghs_ ghr_ github_pat glpat- sk- AIza ya29 hf_ npm_ pypi- dop_v1 xox SG. k_live k_test sq0 eyJ"
+)
 CREDENTIALS = tuple(PREFIXES.split())
 ASSIGNED = ("password", "passwd", "pwd", "secret", "key", "token")
 

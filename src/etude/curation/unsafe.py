@@ -15,38 +15,69 @@ from etude.curation.texts import Expression, answers, closed, questions, shown
 SUBSTRINGS = ("hack", "illegal", "weapon", "drug")
 """Seed 1's list: an answer that holds any of them, anywhere in a word, is harmful."""
 
-MAKE = r"(?:mak(?:e|ing)|build(?:ing)?|creat(?:e|ing)|construct(?:ing)?|assembl(?:e|ing)|cook(?:ing)?|synthesi[sz](?:e|ing)|produc(?:e|ing)|manufactur(?:e|ing)|3d[- ]print(?:ing)?)"
-GET = r"(?:buy(?:ing)?|get(?:ting)?|obtain(?:ing)?|acquir(?:e|ing)|purchas(?:e|ing)|sell(?:ing)?|smuggl(?:e|ing)|deal(?:ing)?|traffic(?:king)?)"
+MAKE = (
+    r"(?:mak(?:e|ing)|build(?:ing)?|creat(?:e|ing)|construct(?:ing)?|assembl(?:e|ing)|cook(?:ing)?|synthesi[sz](?:e|ing)|"
+    r"produc(?:e|ing)|manufactur(?:e|ing)|3d[- ]print(?:ing)?)"
+)
+GET = (
+    r"(?:buy(?:ing)?|get(?:ting)?|obtain(?:ing)?|acquir(?:e|ing)|purchas(?:e|ing)|sell(?:ing)?|smuggl(?:e|ing)|deal(?:ing)?|"
+    r"traffic(?:king)?)"
+)
 NEAR = r"(?:\W+\w+){0,3}?\W+"
-HOW = r"\b(?:how (?:do|can|could|would|should) (?:i|you|we|one|someone)|how to|ways? to|steps? to|instructions? (?:to|for|on)|guide (?:to|for|on)|tips? (?:to|for|on)|help me|teach me (?:to|how)|recipe for|i want to|plan to)\b"
-
+HOW = (
+    r"\b(?:how (?:do|can|could|would|should) (?:i|you|we|one|someone)|how to|ways? to|steps? to|instructions? (?:to|for|on)|"
+    r"guide (?:to|for|on)|tips? (?:to|for|on)|help me|teach me (?:to|how)|recipe for|i want to|plan to)\b" + NEAR
+)
 TARGETS = r"(?:accounts?|phone|computers?|e-?mails?|wi-?fi|networks?|websites?|bank|facebook|instagram|servers?|systems?|database)"
+VICTIMS = r"(?:someone|somebody|people|a person|him|her|them|my \w+|your \w+|a man|a woman|children|the president)"
+GROUPS = (
+    r"(?:jews|muslims|blacks|black people|whites|white people|asians|immigrants|gays|gay people|homosexuals|women|mexicans|arabs|"
+    r"christians|disabled people|refugees)"
+)
+SLURS = (
+    r"(?:inferior|subhuman|vermin|animals|parasites|stupid|lazy|criminals|terrorists|killed|deported|eliminated|evil|disgusting|"
+    r"less intelligent)"
+)
 
-PATTERNS: dict[str, str] = {
-    "weapons": rf"\b{MAKE}{NEAR}(?:pipe bombs?|bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
-    r"ghost guns?|silencers?|napalm|ricin|sarin|anthrax)\b(?! shelter| calorimeter| cyclone| bath)",
-    "drugs": rf"\b(?:{MAKE}{NEAR}(?:meth(?:amphetamine)?|heroin|cocaine|crack cocaine|fentanyl|lsd|mdma|ecstasy|ghb)"
-    rf"|{GET}{NEAR}(?:meth(?:amphetamine)?|heroin|cocaine|fentanyl|illegal drugs|street drugs|prescription drugs without))\b",
-    "intrusion": rf"\b(?:hack(?:ing)? (?:in)?to{NEAR}{TARGETS}|hack(?:ing)? (?:someone|somebody|(?:a|an|the|my|your|his|her|their|another))"
-    rf"(?:['’]s)?{NEAR}{TARGETS}|(?:steal|crack)(?:ing)?{NEAR}(?:passwords?|identit(?:y|ies)|credit card|bank account)"
-    rf"|(?:write|create|develop|deploy|make){NEAR}(?:malware|ransomware|keylogger|computer virus|trojan|spyware|phishing (?:e-?mail|page|site)))\b",
-    "violence": rf"{HOW}(?:\W+\w+){{0,2}}?\W+(?:kill|murder|poison|stab|strangle|kidnap|torture|assassinate)(?:\W+\w+){{0,2}}?\W+"
-    r"(?:someone|somebody|people|a person|him|her|them|my \w+|your \w+|a man|a woman|children|the president)\b",
-    "self_harm": rf"(?:{HOW}(?:\W+\w+){{0,2}}?\W+(?:kill (?:myself|yourself)|commit suicide|end my life|self[- ]harm|cut myself|starve myself)"
-    r"|\byou should (?:kill yourself|end your life))\b",
-    "fraud": rf"{HOW}(?:\W+\w+){{0,2}}?\W+(?:launder money|evade taxes|forge|counterfeit|scam|defraud|shoplift|rob (?:a|the)|cheat on (?:my|your) taxes|"
-    r"steal (?!the (?:show|spotlight)))\b",
-    "sexual_minors": r"\b(?:sexual|erotic|nude|naked|porn\w*)(?:\W+\w+){0,4}?\W+(?:child(?:ren)?|minors?|underage|toddlers?|pre-?teens?)\b(?! (?:abuse|education|protection|development))",
-    "hate": r"\b(?:all|those|these|most) (?:jews|muslims|blacks|black people|whites|white people|asians|immigrants|gays|gay people|homosexuals|women|mexicans|arabs|christians|"
-    r"disabled people|refugees)(?:\W+\w+){0,1}?\W+(?:are|should be) (?:\w+ )?(?:inferior|subhuman|vermin|animals|parasites|stupid|lazy|criminals|terrorists|killed|deported|eliminated|evil|"
-    r"disgusting|less intelligent)\b",
+PATTERNS: dict[str, tuple[str, ...]] = {
+    "weapons": (
+        MAKE + NEAR + r"(?:pipe bombs?|bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
+        r"ghost guns?|silencers?|napalm|ricin|sarin|anthrax)\b(?! shelter| calorimeter| cyclone| bath)",
+    ),
+    "drugs": (
+        MAKE + NEAR + r"(?:meth(?:amphetamine)?|heroin|cocaine|crack cocaine|fentanyl|lsd|mdma|ecstasy|ghb)",
+        GET + NEAR + r"(?:meth(?:amphetamine)?|heroin|cocaine|fentanyl|illegal drugs|street drugs|prescription drugs without)",
+    ),
+    "intrusion": (
+        r"hack(?:ing)? (?:in)?to" + NEAR + TARGETS,
+        r"hack(?:ing)? (?:someone|somebody|a|an|the|my|your|his|her|their|another)(?:['’]s)?" + NEAR + TARGETS,
+        r"(?:steal|crack)(?:ing)?" + NEAR + r"(?:passwords?|identit(?:y|ies)|credit card|bank account)",
+        r"(?:write|create|develop|deploy|make)" + NEAR + r"(?:malware|ransomware|keylogger|computer virus|trojan|spyware|"
+        r"phishing (?:e-?mail|page|site))",
+    ),
+    "violence": (HOW + r"(?:kill|murder|poison|stab|strangle|kidnap|torture|assassinate)" + NEAR + VICTIMS,),
+    "self_harm": (
+        HOW + r"(?:kill (?:myself|yourself)|commit suicide|end my life|self[- ]harm|cut myself|starve myself)",
+        r"you should (?:kill yourself|end your life)",
+    ),
+    "fraud": (
+        HOW + r"(?:launder money|evade taxes|forge|counterfeit|scam|defraud|shoplift|rob (?:a|the)|cheat on (?:my|your) taxes|"
+        r"steal (?!the (?:show|spotlight))\w+)",
+    ),
+    "sexual_minors": (
+        r"(?:sexual|erotic|nude|naked|porn\w*)(?:\W+\w+){0,4}?\W+(?:child(?:ren)?|minors?|underage|toddlers?|pre-?teens?)\b"
+        r"(?! (?:abuse|education|protection|development))",
+    ),
+    "hate": (r"(?:all|those|these|most) " + GROUPS + r"(?:\W+\w+)?\W+(?:are|should be) (?:\w+ )?" + SLURS,),
 }
 """Category -> what is unsafe: a verb of doing and its object, a few words apart, at word boundaries. Bare words ("drug", "weapon") are
 never enough."""
 
 CONTEXT = re.compile(
-    r"\b(?:prevent\w*|avoid\w*|protect\w*|against|stop(?:ping|ped)?|detect\w*|fight\w*|combat\w*|ban(?:s|ned|ning)?|illegal to|crime|criminal|"
-    r"arrest\w*|accus\w+|convict\w*|charged|police|law(?:s|yers?)?|legislation|treat\w*|rehab\w*|addict\w*|histor\w+|war|novel|film|movie|"
+    r"\b(?:prevent\w*|avoid\w*|protect\w*|against|stop(?:ping|ped)?|detect\w*|fight\w*|combat\w*|ban(?:s|ned|ning)?|illegal to|"
+    r"crime|criminal|"
+    r"arrest\w*|accus\w+|convict\w*|charged|police|law(?:s|yers?)?|legislation|treat\w*|rehab\w*|addict\w*|histor\w+|war|novel|"
+    r"film|movie|"
     r"fiction\w*|character|story|plot|detective|game|news|report\w*|raise awareness|dangers? of|risks? of|ethical|penetration test\w*|"
     r"never|do not|don['’]t|must not|should not|shouldn['’]t|not to|false|stereotyp\w*|wrong|victims?|suspects?|alleged\w*)\b",
     re.IGNORECASE,
@@ -59,7 +90,7 @@ NEARBY = 100
 Category = Literal["weapons", "drugs", "intrusion", "violence", "self_harm", "fraud", "sexual_minors", "hate"]
 EVERY: tuple[Category, ...] = ("weapons", "drugs", "intrusion", "violence", "self_harm", "fraud", "sexual_minors", "hate")
 
-COMPILED = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in PATTERNS.items()}
+COMPILED = {name: re.compile(rf"\b(?:{'|'.join(patterns)})\b", re.IGNORECASE) for name, patterns in PATTERNS.items()}
 HINTS: dict[str, str] = {
     "weapons": "bomb|explosive|grenade|molotov|landmine|nerve|chemical|biological|ghost|silencer|napalm|ricin|sarin|anthrax",
     "drugs": "meth|heroin|cocaine|fentanyl|lsd|mdma|ecstasy|ghb|drugs",

@@ -14,14 +14,18 @@ from etude.curation.rows import Beside, Row, Verdicts
 from etude.curation.texts import count_words
 
 VERB_ONLY = re.compile(
-    r"\W*(?:please )?(?:analy[sz]e|summari[sz]e|explain|describe|rewrite|translate|classify|fix|edit|evaluate|review|answer|continue|complete|help|"
+    r"\W*(?:please )?(?:analy[sz]e|summari[sz]e|explain|describe|rewrite|translate|classify|fix|edit|evaluate|review|answer|"
+    r"continue|complete|help|"
     r"do|check|improve|discuss|solve|process|respond|write|elaborate|paraphrase|correct|generate|create|tell me|go on|read|look at)"
-    r"(?: (?:it|this|that|these|those|something|anything|me|them|the (?:following|above|input|text|data|given|content)|in detail|briefly|please))*\W*",
+    r"(?: (?:it|this|that|these|those|something|anything|me|them|the (?:following|above|input|text|data|given|content)|in detail|"
+    r"briefly|please))*\W*",
     re.IGNORECASE,
 )
 MATERIAL_MISSING = re.compile(
-    r"(?<!a )(?<!any )(?<!each )\b(?:(?:the )?following|given|provided|attached|above|below) (?:text|sentence|paragraph|passage|article|data|words?|code|document|statement|input|"
-    r"image|picture|e-?mail|review|dialogue|conversation|numbers|equation|table|quote|tweet|file|poem|list|essay|speech|lyrics|chart|graph)s?\b",
+    r"(?<!a )(?<!any )(?<!each )\b(?:(?:the )?following|given|provided|attached|above|below) (?:text|sentence|paragraph|passage|"
+    r"article|data|words?|code|document|statement|input|"
+    r"image|picture|e-?mail|review|dialogue|conversation|numbers|equation|table|quote|tweet|file|poem|list|essay|speech|lyrics|"
+    r"chart|graph)s?\b",
     re.IGNORECASE,
 )
 
@@ -52,7 +56,9 @@ class VagueInstruction(Settings):
         if self.missing_material and not row.input.strip() and len(asked) < 200 and (found := MATERIAL_MISSING.search(asked)):
             after = asked[found.end() :]
             # material can stand in the instruction itself: after a colon, in quotes, on further lines, or as numbers
-            inside = re.search(r":\s*\S|[.?!]\s+(?:\S+\s+){2}\S|[\"“‘'(\[].{3,}|\n\s*\S|\d", after) or re.search(r"[\"“(\[:]|\n", asked[: found.start()])
+            inside = re.search(r":\s*\S|[.?!]\s+(?:\S+\s+){2}\S|[\"“‘'(\[].{3,}|\n\s*\S|\d", after) or re.search(
+                r"[\"“(\[:]|\n", asked[: found.start()]
+            )
             if not inside and len(after.split()) < 20:
                 return Found("the material it points to is missing", asked)
         return None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from etude.similarity.minhash import Bands, near_groups, near_pairs
-from etude.similarity.novelty import Nearest, NoveltyIndex
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from etude.similarity.rouge import WORD, f_measure, lcs_length, lcs_places, numbered, rouge_l, rouge_l_sum, rouge_n, words
 from etude.similarity.shingles import jaccard, shingles, tokens
-from etude.similarity.unions import UnionFind
+
+if TYPE_CHECKING:
+    from etude.similarity.minhash import Bands, near_groups, near_pairs
+    from etude.similarity.novelty import Nearest, NoveltyIndex
+    from etude.similarity.unions import UnionFind
 
 __all__ = [
     "WORD",
@@ -28,3 +33,20 @@ __all__ = [
     "tokens",
     "words",
 ]
+
+HOME = {
+    "Bands": "minhash",
+    "Nearest": "novelty",
+    "NoveltyIndex": "novelty",
+    "UnionFind": "unions",
+    "near_groups": "minhash",
+    "near_pairs": "minhash",
+}
+"""Names whose modules need numpy: they are imported when first used, because a recipe is read without numpy."""
+
+
+def __getattr__(name: str) -> Any:
+    """A name of a module that is imported when first used."""
+    if name not in HOME:
+        raise AttributeError(f"module 'etude.similarity' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"etude.similarity.{HOME[name]}"), name)
