@@ -9,7 +9,8 @@ from scipy import optimize
 from scipy import stats as oracle
 
 from etude.comparison import Interval, compare, interval, mid_p, smallest_difference, tango, wilson
-from etude.metrics import F1, Accuracy, Bleu, Chrf, RougeL
+from etude.metrics.classification import F1, Accuracy
+from etude.metrics.overlap import Bleu, Chrf, RougeL
 from etude.records import Prediction
 
 

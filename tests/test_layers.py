@@ -117,3 +117,14 @@ def test_no_import_cycle():
 def test_the_house_has_no_drawers():
     for path in modules():
         assert path.stem not in {"utils", "common", "base", "manager", "helpers", "misc"}, path
+
+
+def test_catalogs_name_their_own_rooms():
+    """An entry written as text is an import too: it must not reach out of its vocabulary."""
+    from etude.formats import FORMATS
+    from etude.metrics import METRICS
+    from etude.sources import SOURCES
+
+    for catalog, package in ((FORMATS, "formats"), (METRICS, "metrics"), (SOURCES, "sources")):
+        for name, kind in catalog.items():
+            assert kind.__module__.startswith(f"etude.{package}."), name

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from etude import similarity
 from etude.failures import DataError, RecipeError
-from etude.metrics import F1, Accuracy, Bleu, ExactMatch, Rouge1, RougeL
-from etude.metrics.classification import Labels, matrix
+from etude.metrics.classification import F1, Accuracy, Labels, matrix
+from etude.metrics.exact import ExactMatch
+from etude.metrics.overlap import Bleu, Rouge1, RougeL
 from etude.records import Prediction
 
 SENTIMENT = ("negative", "neutral", "positive")

@@ -18,10 +18,11 @@ from etude.failures import DataError, RecipeError
 from etude.recipe import Recipe
 from etude.records import BadRow, Conversation, Record, ToolCall
 from etude.scoring import answered
-from etude.sources import SOURCES, sniff
+from etude.sources import SOURCES
 from etude.sources.foreign import from_axolotl, from_dataset_info
 from etude.sources.mending import RULES, ordered
 from etude.sources.rows import Unusable
+from etude.sources.sniffing import sniff
 from etude.sources.turns import Spelling, tools, turns
 
 ASK, SAY = {"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}

@@ -80,15 +80,20 @@ class Settings(BaseModel):
 
 
 class Catalog(Mapping[str, type[Any]]):
-    """Names -> classes of one kind; also the pydantic annotation of a field that takes one."""
+    """Names -> classes of one kind; also the pydantic annotation of a field that takes one. An entry may be written
+    `"package.module:Class"`: then its module is imported when a recipe names it, and not before."""
 
-    def __init__(self, kind: str, entries: Mapping[str, type[Any]], default: str | None = None) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, type[Any] | str], default: str | None = None) -> None:
         self.kind = kind
         self.entries = dict(entries)
         self.default = default  # the name that settings without a `type` mean
 
     def __getitem__(self, name: str) -> type[Any]:
-        return self.entries[name]
+        kind = self.entries[name]
+        if isinstance(kind, str):
+            module, _, qualified = kind.partition(":")
+            kind = self.entries[name] = getattr(importlib.import_module(module), qualified)
+        return kind
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -101,15 +106,16 @@ class Catalog(Mapping[str, type[Any]]):
 
     def name_of(self, thing: object) -> str:
         """The name a recipe would use for this instance."""
+        own = f"{type(thing).__module__}:{type(thing).__qualname__}"
         for name, kind in self.entries.items():
-            if type(thing) is kind:
+            if type(thing) is kind or kind == own:
                 return name
-        return f"{type(thing).__module__}:{type(thing).__qualname__}"
+        return own
 
     def find(self, name: str) -> type[Any]:
         """The class of a name or of `module:Class`; raises a placed error with the nearest name."""
         if name in self.entries:
-            return self.entries[name]
+            return self[name]
         if ":" in name:
             module, _, qualified = name.partition(":")
             try:
@@ -148,7 +154,7 @@ class Catalog(Mapping[str, type[Any]]):
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         choices: list[dict[str, Any]] = [{"enum": list(self.entries)}]
-        for name, kind in self.entries.items():
+        for name, kind in self.items():
             part = kind.model_json_schema()
             part["properties"] = {"type": {"const": name}, **part.get("properties", {})}
             part["required"] = [*([] if name == self.default else ["type"]), *part.get("required", [])]

@@ -3,9 +3,8 @@ machine and Python (hashes of text, never `hash()`), and adding a stream changes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import hashlib
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np

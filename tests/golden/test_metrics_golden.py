@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from etude.metrics import F1, Accuracy, Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
+from etude.metrics.classification import F1, Accuracy
+from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
 from etude.records import Prediction
 from etude.similarity import lcs_length, lcs_places
 

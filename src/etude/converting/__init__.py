@@ -21,11 +21,12 @@ from etude.converting.shapes import SHAPES, Shape, Unfit, as_text, count, extras
 from etude.converting.writing import kind_of, write
 from etude.failures import DataError, RecipeError, nearest
 from etude.records import BadRow, Record
-from etude.sources import SOURCES, Source, sniff
+from etude.sources import SOURCES, Source
 from etude.sources.alpaca import KEYS
 from etude.sources.messages import CONVERSATIONS, MESSAGES, TOOLS
 from etude.sources.prompt_completion import CONTEXTS
 from etude.sources.reading import OWN, pick
+from etude.sources.sniffing import sniff
 from etude.sources.tables import Table, files
 from etude.sources.tables import opened as opened_table
 

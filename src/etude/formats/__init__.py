@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from etude.catalog import Catalog
 from etude.failures import DataError
-from etude.formats.alpaca import Alpaca
 from etude.formats.borders import stretches
-from etude.formats.families import ChatML, Gemma, Llama2, Llama3, Mistral, Phi3, Qwen, TextToText, Vicuna, Zephyr
-from etude.formats.jinja import Auto, Jinja
 from etude.formats.training_turns import only_trained, trained_turns
 from etude.records import Conversation, Segment
 
@@ -57,19 +54,19 @@ class FormatSettings(Protocol):
 FORMATS = Catalog(
     "format",
     {
-        "auto": Auto,
-        "jinja": Jinja,
-        "alpaca": Alpaca,
-        "chatml": ChatML,
-        "gemma": Gemma,
-        "llama2": Llama2,
-        "llama3": Llama3,
-        "mistral": Mistral,
-        "phi3": Phi3,
-        "qwen": Qwen,
-        "text_to_text": TextToText,
-        "vicuna": Vicuna,
-        "zephyr": Zephyr,
+        "auto": "etude.formats.jinja:Auto",
+        "jinja": "etude.formats.jinja:Jinja",
+        "alpaca": "etude.formats.alpaca:Alpaca",
+        "chatml": "etude.formats.families:ChatML",
+        "gemma": "etude.formats.families:Gemma",
+        "llama2": "etude.formats.families:Llama2",
+        "llama3": "etude.formats.families:Llama3",
+        "mistral": "etude.formats.families:Mistral",
+        "phi3": "etude.formats.families:Phi3",
+        "qwen": "etude.formats.families:Qwen",
+        "text_to_text": "etude.formats.families:TextToText",
+        "vicuna": "etude.formats.families:Vicuna",
+        "zephyr": "etude.formats.families:Zephyr",
     },
 )
 

@@ -7,13 +7,9 @@ texts again, and per-item statistics are always kept. After sacrebleu's design.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from etude.catalog import Catalog
-from etude.metrics.classification import F1, Accuracy
-from etude.metrics.exact import ExactMatch
-from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
 from etude.records import Prediction
 
 if TYPE_CHECKING:
@@ -49,14 +45,14 @@ class Metric(Protocol):
 METRICS = Catalog(
     "metric",
     {
-        "accuracy": Accuracy,
-        "f1": F1,
-        "exact_match": ExactMatch,
-        "rouge1": Rouge1,
-        "rouge2": Rouge2,
-        "rougeL": RougeL,
-        "rougeLsum": RougeLsum,
-        "bleu": Bleu,
-        "chrf": Chrf,
+        "accuracy": "etude.metrics.classification:Accuracy",
+        "f1": "etude.metrics.classification:F1",
+        "exact_match": "etude.metrics.exact:ExactMatch",
+        "rouge1": "etude.metrics.overlap:Rouge1",
+        "rouge2": "etude.metrics.overlap:Rouge2",
+        "rougeL": "etude.metrics.overlap:RougeL",
+        "rougeLsum": "etude.metrics.overlap:RougeLsum",
+        "bleu": "etude.metrics.overlap:Bleu",
+        "chrf": "etude.metrics.overlap:Chrf",
     },
 )

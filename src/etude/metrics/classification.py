@@ -21,7 +21,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 

@@ -6,10 +6,8 @@ item's value and a 1. Anything else is the sufficient statistics of a corpus met
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from collections.abc import Callable, Sequence
-
+from typing import TYPE_CHECKING
 
 from etude.failures import DataError
 from etude.records import Prediction

@@ -8,21 +8,6 @@ from typing import Protocol
 
 from etude.catalog import Catalog
 from etude.records import BadRow, Record
-from etude.sources.alpaca import Alpaca
-from etude.sources.auto import Auto, DatasetInfo
-from etude.sources.code_tasks import CodeTasks
-from etude.sources.columns import Columns
-from etude.sources.inputs_targets import InputsTargets
-from etude.sources.messages import Messages, ShareGPT
-from etude.sources.natural_instructions import NaturalInstructions
-from etude.sources.oasst import Oasst
-from etude.sources.plain_text import PlainText
-from etude.sources.prompt_completion import PromptCompletion
-from etude.sources.sniffing import sniff
-from etude.sources.squad import Squad
-from etude.sources.stdlib import Stdlib
-
-__all__ = ["SOURCES", "Source", "sniff"]
 
 
 class Source(Protocol):
@@ -46,20 +31,20 @@ class Source(Protocol):
 SOURCES = Catalog(
     "source",
     {
-        "alpaca": Alpaca,
-        "messages": Messages,
-        "sharegpt": ShareGPT,
-        "prompt_completion": PromptCompletion,
-        "inputs_targets": InputsTargets,
-        "natural_instructions": NaturalInstructions,
-        "oasst": Oasst,
-        "squad": Squad,
-        "code_tasks": CodeTasks,
-        "text": PlainText,
-        "columns": Columns,
-        "stdlib": Stdlib,
-        "dataset_info": DatasetInfo,
-        "auto": Auto,
+        "alpaca": "etude.sources.alpaca:Alpaca",
+        "messages": "etude.sources.messages:Messages",
+        "sharegpt": "etude.sources.messages:ShareGPT",
+        "prompt_completion": "etude.sources.prompt_completion:PromptCompletion",
+        "inputs_targets": "etude.sources.inputs_targets:InputsTargets",
+        "natural_instructions": "etude.sources.natural_instructions:NaturalInstructions",
+        "oasst": "etude.sources.oasst:Oasst",
+        "squad": "etude.sources.squad:Squad",
+        "code_tasks": "etude.sources.code_tasks:CodeTasks",
+        "text": "etude.sources.plain_text:PlainText",
+        "columns": "etude.sources.columns:Columns",
+        "stdlib": "etude.sources.stdlib:Stdlib",
+        "dataset_info": "etude.sources.auto:DatasetInfo",
+        "auto": "etude.sources.auto:Auto",
     },
     default="auto",
 )
