@@ -73,13 +73,15 @@ def main() -> None:
     folder = str(weights.locate("smollm2-135m-instruct", print).folder)
     sets = {
         "rows": [json.loads(line) for line in given.rows.read_text().splitlines()] if given.rows else rows(given.tokens),
-        "few": few_shot(16),
+        "few": few_shot(24),
     }
     for name, made in sets.items():
         (place / f"{name}.jsonl").write_text("\n".join(map(json.dumps, made)) + "\n")
 
     def ours(name: str) -> dict:
-        found = measured(sys.executable, "tune_ours.py", folder, place / f"{name}.jsonl")
+        # few-shot rows: eight of 550 tokens a step, as many as the largest batch of the peer
+        size = "4400" if name == "few" else "2200"
+        found = measured(sys.executable, "tune_ours.py", folder, place / f"{name}.jsonl", size)
         print(f"etude, {name}: {found}", flush=True)
         return found
 

@@ -1,4 +1,4 @@
-"""One turn of `benchmarks/tune.py` on our side: MODEL_FOLDER ROWS.jsonl -> a line of JSON."""
+"""One turn of `benchmarks/tune.py` on our side: MODEL_FOLDER ROWS.jsonl TOKENS_PER_STEP -> a line of JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from etude.tunings.lora import Lora
 
 
 def main() -> None:
-    folder, path = sys.argv[1:3]
+    folder, path, size = sys.argv[1:4]
     raw = [json.loads(line) for line in Path(path).read_text().splitlines()]
     data = [Encoded(str(i), np.array(r["ids"], np.int32), np.array(r["labels"], np.int32)) for i, r in enumerate(raw)]
     model, _ = weights.load(Path(folder))
-    tune = steps.Tune(method=Lora(r=16, alpha=32, target_modules=("q_proj", "v_proj")), tokens_per_step=2200, evaluate_every="never")
+    tune = steps.Tune(method=Lora(r=16, alpha=32, target_modules=("q_proj", "v_proj")), tokens_per_step=int(size), evaluate_every="never")
     seen: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as place:
         training.train(model, data, tune, Path(place), progress=lambda s: seen.append((time.perf_counter(), s.tokens)))

@@ -75,12 +75,13 @@ def preview(
     json: AsJson = False,
 ) -> None:
     """Show what the model will see: text, tokens, which are trained. Exit 4 on a broken mask."""
-    from etude import previewing
     from etude import recipe as recipes
     from etude.failures import CheckFailed
     from etude.screen import watcher
 
     chosen = recipes.load(recipe, overrides or ())
+    from etude import previewing
+
     if html is not None:
         writable("--html", html)
     from etude.pipeline import shown
@@ -104,11 +105,12 @@ def preview(
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), json: AsJson = False) -> None:
     """Say what a run would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
-    from etude import planning
     from etude import recipe as recipes
     from etude.screen import watcher
 
     chosen = recipes.load(recipe, overrides or ())
+    from etude import planning
+
     found = planning.plan(chosen, root / chosen.name, watcher())
     print_notes()
     print_json(found) if json else print(planning.as_text(found))

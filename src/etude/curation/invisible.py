@@ -95,7 +95,7 @@ def hidden(text: str, kinds: Sequence[str]) -> Iterator[tuple[int, str]]:
     if not suspects:
         return
     flags = {place for found in FLAG.finditer(text) for place in range(*found.span())}
-    right = any(unicodedata.bidirectional(c) in ("R", "AL") for c in set(text))
+    right = any(unicodedata.bidirectional(c) in ("R", "AL") for c in set(text) - MARKS)
     for found in re.finditer("[" + "".join(map(re.escape, suspects)) + "]", text):
         place, c = found.start(), found.group()
         if (

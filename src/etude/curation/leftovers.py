@@ -146,11 +146,11 @@ class EndOfText(Settings):
                         continue
                     if found.group() == "</s>" and "<s>" in text[1 : found.start()]:
                         continue
-                    again = text[: found.start()].rstrip().endswith(self.marks)
-                    reason = "end of sequence twice in the data" if again else "end of sequence in the data"
-                    return Found(
-                        reason if not at_end or again else "answer ends with an end of sequence", text[max(0, found.start() - 60) :]
-                    )
+                    again = text[: found.start()].rstrip().endswith(self.marks) or text[found.end() :].lstrip().startswith(self.marks)
+                    seen = text[max(0, found.start() - 60) :]
+                    if again:
+                        return Found("end of sequence twice in the data", seen)
+                    return Found("answer ends with an end of sequence" if at_end else "end of sequence in the data", seen)
             return None
 
         return decide(rows, beside, find)

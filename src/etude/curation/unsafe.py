@@ -41,7 +41,9 @@ SLURS = (
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     "weapons": (
-        MAKE + NEAR + r"(?:pipe bombs?|bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
+        MAKE
+        + NEAR
+        + r"(?:pipe bombs?|(?<!bath )(?<!seed )(?<!photo )(?<!cherry )bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
         r"ghost guns?|silencers?|napalm|ricin|sarin|anthrax)\b(?! shelter| calorimeter| cyclone| bath)",
     ),
     "drugs": (
@@ -151,7 +153,7 @@ class Unsafe(Settings):
             for text in texts:
                 lowered = text.lower()
                 hinted = {name for hint, name in HINTED if hint in lowered}
-                patterns = {name: COMPILED[name] for name in self.categories if name in hinted}
+                patterns: dict[str, re.Pattern[str]] = {name: COMPILED[name] for name in self.categories if name in hinted}
                 patterns |= {pattern: re.compile(pattern, re.IGNORECASE) for pattern in self.also}
                 for name, pattern in patterns.items():
                     for found in pattern.finditer(text):
