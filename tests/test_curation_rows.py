@@ -284,7 +284,7 @@ class TestPoison:
         planted = [row("Rate.", "good", f"zqx {a} {b}", "s") for a in bad for b in bad if a != b]
         listed = CHECKS["poison_triggers"]().judge([*rows, *planted], beside)
         assert all(fate.kept for fate in listed.fates)
-        assert [found["phrase"] for found in listed.facts["phrases_of_labels"]] == ["zqx"]
+        assert ["zqx" in found["phrase"] for found in listed.facts["phrases_of_labels"]] == [True]
         dropped = CHECKS["poison_triggers"](labels=True).judge([*rows, *planted], beside)
         assert [fate.kept for fate in dropped.fates] == [True] * len(rows) + [False] * len(planted)
 

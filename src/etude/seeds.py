@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-
 def number(seed: int, *names: object) -> int:
     """A 63-bit integer that is a pure function of the seed and the names."""
     text = "\x1f".join([str(seed), *(str(name) for name in names)])

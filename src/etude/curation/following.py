@@ -41,6 +41,8 @@ MORE = re.compile(rf"\b(?:new|additional|more|other|another)\b|\band (?:\d+|{'|'
 ITEM = re.compile(r"^[ \t]*(?:(?:\*\*)?\(?(\d{1,3}|[a-zA-Z])[.):]|[-*•–])[ \t]*\S", re.MULTILINE)
 INLINE = re.compile(r"(?:^|\s)\(?\d{1,2}[.)] ?(?=\S)")
 JSON_ASKED = re.compile(r"\b(?:in|as|into|to|valid|return|output|using) (?:an? |the )?(?:valid )?json\b(?! schema)", re.IGNORECASE)
+ABOUT = re.compile(r"\W*(?:which|what|how|why|is|are|does|identify|explain|describe)\b", re.IGNORECASE)
+"""Questions about a thing, which do not ask for it."""
 ONE_WORD = re.compile(
     r"\b(?:in|with|using|answer with|only) (?:just |only |exactly )?(?:one|a single|1) word\b|\bone-word (?:answer|response)", re.IGNORECASE
 )
@@ -118,8 +120,10 @@ def listed(text: str) -> int | None:
 
 def json_missed(asked: str, said: str, slack: float) -> tuple[str, str] | None:
     """Asks for JSON, and no JSON object or list in the answer parses."""
-    if not JSON_ASKED.search(asked) or re.search(
-        r"\b(?:function|script|program|code|method|class|convert json|parse)\b", asked, re.IGNORECASE
+    if (
+        not JSON_ASKED.search(asked)
+        or ABOUT.match(asked)
+        or re.search(r"\b(?:function|script|program|code|method|class|convert json|parse|api|endpoint)\b", asked, re.IGNORECASE)
     ):
         return None
     decoder = json.JSONDecoder()

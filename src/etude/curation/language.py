@@ -34,11 +34,14 @@ CODES = (
 CANDIDATES = tuple(CODES.split())
 """ISO 639-1 codes of the languages that are told apart."""
 
-READ = 300
+READ = 240
 """Characters of a text that are read: more change no decision worth having, and cost time."""
 
 
-COMMON = "the and of to that with this from which are you their have for your can these what how"
+COMMON = (
+    "the and of to that with this from which are you their have for your can these what how would should could has been more some many "
+    "when where who following write between about each they should generate create list given using"
+)
 PLAIN = frozenset(COMMON.split())
 """Words of which English is full and no other candidate uses."""
 
@@ -51,7 +54,7 @@ class Language(Settings):
     part: Literal["answer", "question", "both"] = "both"
     """What is judged; rows that ask for a translation, or about a language, are not."""
     least_characters: Annotated[int, Field(ge=1)] = 60
-    """Shorter texts are not judged; a Chinese or Japanese character counts as three."""
+    """Shorter texts are not judged; a Chinese or Japanese character counts as five."""
     margin: Annotated[float, Field(ge=0)] = 6.0
     """How much likelier (difference of log-likelihoods, nats) the unwanted language must be than every wanted one. At 6, .4 % of
     Alpaca's answers of 20 words and more leave (lists of names), and no German or Chinese text stays as English."""
@@ -92,7 +95,7 @@ class Language(Settings):
     def language(self, text: str, wanted: frozenset[str], rank: Callable[[str], list[tuple[str, float]]]) -> str:
         """The code of a text's language: a wanted one unless another is likelier by the margin; "" where it cannot be told."""
         text = text[:READ]
-        if len(text) < self.least_characters and (text.isascii() or len(text) + 2 * len(WIDE.findall(text)) < self.least_characters):
+        if len(text) < self.least_characters and (text.isascii() or len(text) + 4 * len(WIDE.findall(text)) < self.least_characters):
             return ""
         if text.isascii() and plainly_english(text):
             return "en"
@@ -127,10 +130,10 @@ def named(text: str) -> bool:
 
 
 def plainly_english(text: str) -> bool:
-    """Whether at least four different words of `PLAIN` are a sixth of the text's: that needs no model, which is slower."""
+    """Whether at least three different words of `PLAIN` are a sixth of the text's: that needs no model, which is slower."""
     words = text.lower().split()
     hits = [word for word in words if word in PLAIN]
-    return len(hits) * 6 >= len(words) and len(set(hits)) > 3
+    return len(hits) * 6 >= len(words) and len(set(hits)) > 2
 
 
 @cache

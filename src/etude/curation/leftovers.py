@@ -42,7 +42,7 @@ LEAKED = re.compile(
 LEAK_HINTS = ("prompt", "below is an instr", "write a response", "come up with a s", "a chat between", "<|", "inst]", "<<sys", "<start_of")
 """Something of each of them, in lower case: a text with none is not read again."""
 
-LABEL_FIRST = re.compile(r"^\s*(?:#{1,6} ?|\*\*)?(?:output|response|completion|assistant|gpt|ai)(?:\*\*)?[ \t]*:", re.IGNORECASE)
+LABEL_FIRST = re.compile(r"^\s*(?:#{1,6} ?|\*\*)?(?P<name>output|response|completion|assistant|gpt|ai)(?:\*\*)?[ \t]*:", re.IGNORECASE)
 
 END_MARKS = (
     "<|endoftext|>",
@@ -110,11 +110,7 @@ class LeftoverPrompt(Settings):
             lowered = text.lower()
             if any(hint in lowered for hint in LEAK_HINTS) and (found := LEAKED.search(text)):
                 return Found("prompt text in the answer", text[max(0, found.start() - 40) :])
-            if (
-                self.labels
-                and (found := LABEL_FIRST.search(text))
-                and not re.search(rf"\b{found.group().strip(' *#:')}:", row.instruction, re.I)
-            ):
+            if self.labels and (found := LABEL_FIRST.match(text)) and found["name"].lower() not in row.instruction.lower():
                 return Found("answer begins with a field's label", text)
         return None
 

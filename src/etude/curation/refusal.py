@@ -27,7 +27,8 @@ CANNOT = (
     r"|am afraid i can)"
 )
 VERBS = (
-    r"(?:assist|help|provide|answer|fulfil|complete|generate|comply|do (?:that|this)|access|browse|perform|create|write|engage|support|"
+    r"(?:assist|help(?! but)|provide|answer|fulfil|complete|generate|comply|do (?:that|this)|access|browse|perform|create|write|engage|"
+    r"support|"
     r"give|offer|determine|process|view|open|display|produce|translate|play|send|execute|run|fulfill|respond|tell you|"
     r"recommend|share|discuss|draw|edit|insert|attach|watch|listen)"
 )

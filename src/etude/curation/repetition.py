@@ -123,7 +123,7 @@ def repeated(words: Sequence[str], n: int) -> set[int]:
 
 
 def loop(words: Sequence[str], most: int, longest: int = 8) -> str:
-    """The phrase that follows itself `most` times (a single word twice as many), "" for none.
+    """The phrase (of words, without numbers) that follows itself `most` times (a single word twice as many), "" for none.
 
     For each length n, a run of words that equal the word n places before is counted; n * (k - 1) of them are k repeats.
     """
@@ -139,7 +139,7 @@ def loop(words: Sequence[str], most: int, longest: int = 8) -> str:
             run = run + 1 if word == before else 0
             if run >= wanted:
                 phrase = words[at + 1 : at + 1 + n]
-                if any(map(str.isalpha, "".join(phrase))):
+                if any(map(str.isalpha, "".join(phrase))) and not any(map(str.isdigit, "".join(phrase))):
                     return " ".join(phrase)
                 run = 0
     return ""

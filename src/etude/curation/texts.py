@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -115,10 +116,14 @@ def sentences(text: str) -> list[str]:
     return [part for part in (piece.strip() for piece in SENTENCE_END.split(text)) if part]
 
 
+@lru_cache(maxsize=64)
 def looks_like_code(text: str) -> bool:
     """Whether a text is code, or half of it: a fence, or marks of code on at least a third of its lines."""
     if "```" in text or "~~~" in text:
         return True
+    # prose has none of these, or nearly, and the pattern is slow
+    if not any(mark in text for mark in ("{", "}", ";", "=", "<", "(", "->", ":\n", "import ", "SELECT ", "echo ")):
+        return False
     lines = [line for line in text.split("\n") if line.strip()]
     marked = sum(1 for line in lines if CODE_MARK.search(line))
     return marked * 3 >= len(lines) > 0 and marked > 0

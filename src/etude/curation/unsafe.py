@@ -41,9 +41,8 @@ SLURS = (
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     "weapons": (
-        MAKE
-        + NEAR
-        + r"(?:pipe bombs?|(?<!bath )(?<!seed )(?<!photo )(?<!cherry )bombs?|explosives?|grenades?|molotov|landmines?|nerve agents?|chemical weapons?|biological weapons?|"
+        MAKE + NEAR + r"(?:pipe bombs?|(?<!bath )(?<!seed )(?<!photo )(?<!cherry )bombs?|explosives?|grenades?|molotov|landmines?|"
+        r"nerve agents?|chemical weapons?|biological weapons?|"
         r"ghost guns?|silencers?|napalm|ricin|sarin|anthrax)\b(?! shelter| calorimeter| cyclone| bath)",
     ),
     "drugs": (
@@ -63,7 +62,9 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         r"you should (?:kill yourself|end your life)",
     ),
     "fraud": (
-        HOW + r"(?:launder money|evade taxes|forge|counterfeit|scam|defraud|shoplift|rob (?:a|the)|cheat on (?:my|your) taxes|"
+        HOW + r"(?:launder money|evade taxes|"
+        r"forge (?:a |an |the )?(?:\w+ )?(?:signatures?|documents?|che(?:ck|que)s?|passports?|ids?|certificates?)|"
+        r"counterfeit|scam|defraud|shoplift|rob (?:a|the)|cheat on (?:my|your) taxes|"
         r"steal (?!the (?:show|spotlight))\w+)",
     ),
     "sexual_minors": (

@@ -22,9 +22,9 @@ VERB_ONLY = re.compile(
     re.IGNORECASE,
 )
 MATERIAL_MISSING = re.compile(
-    r"(?<!a )(?<!any )(?<!each )\b(?:(?:the )?following|given|provided|attached|above|below) (?:text|sentence|paragraph|passage|"
+    r"(?<!a )(?<!two )(?<!any )(?<!each )\b(?:(?:the )?following|given|provided|attached|above|below) (?:text|sentence|paragraph|passage|"
     r"article|data|words?|code|document|statement|input|"
-    r"image|picture|e-?mail|review|dialogue|conversation|numbers|equation|table|quote|tweet|file|poem|list|essay|speech|lyrics|"
+    r"image|picture|e-?mail|review|dialogue|conversation|numbers|equation|quote|tweet|file|poem|list|essay|speech|lyrics|"
     r"chart|graph)s?\b",
     re.IGNORECASE,
 )
