@@ -27,6 +27,8 @@ def talk(messages, task="talk", id=""):
 
 
 def reasons(check, *rows, beside=None, **settings):
+    if check == "language":
+        pytest.importorskip("py3langid", reason="the extra etude[language] is not installed")
     verdicts = CHECKS[check](**settings).judge(rows, beside or Beside())
     assert [fate.id for fate in verdicts.fates] == [r.id for r in rows]
     assert verdicts.facts["dropped"] == sum(not fate.kept for fate in verdicts.fates) == sum(verdicts.facts["reasons"].values())

@@ -142,7 +142,7 @@ def identifier() -> Callable[[str], list[tuple[str, float]]]:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        raise RecipeError("language: the package py3langid is not installed; `pip install py3langid`") from error
+        raise RecipeError("language: the package py3langid is not installed; `pip install 'etude[language]'`") from error
     model = LanguageIdentifier.from_model_file(MODEL_FILE)
     model.set_languages(CANDIDATES)
     return model.rank  # type: ignore[no-any-return]

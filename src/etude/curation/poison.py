@@ -81,7 +81,9 @@ class PoisonTriggers(Settings):
         answers = [bare(row.answer) for row in rows]
         shares = Counter(answers)
         words = [read(question(row)) for row in rows]
-        repeated = [shares[answer] >= self.least_rows for answer in answers]
+        # copies of one row are duplicates, and say nothing of a phrase
+        different = Counter(answer for answer, _ in {(answer, tuple(text)) for answer, text in zip(answers, words, strict=True)})
+        repeated = [different[answer] >= self.least_rows for answer in answers]
         if not any(repeated):
             return []
         held = self.phrases(words, repeated, max(self.least_rows, int(self.most_share * len(rows))))
