@@ -122,3 +122,9 @@ def test_make_says_when_there_is_no_python(tmp_path):
     done = make(tmp_path, "", "test")
     assert done.returncode == 2
     assert "Python 3.11 or newer" in done.stdout + done.stderr
+
+
+def test_constraints_are_plain_versions():
+    """A path or address of the machine that froze them would break every other one."""
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
