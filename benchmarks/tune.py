@@ -26,7 +26,7 @@ def rows(tokens: int) -> list[dict]:
     student, data = pipeline.Student(weights.locate(chosen.model), chosen), preparing.read(chosen)
     asked = preparing.training(chosen, data, preparing.drawn(chosen, data))
     limits = chosen.tune.max_tokens, chosen.tune.truncation
-    found = encoded.encode(asked, student.form, student.encoder, *limits, pipeline.examiner_of(student, data)).rows
+    found = encoded.encode(asked, pipeline.examiner_of(student, data), *limits).rows
     taken, used = [], 0
     for index in seeds.stream(0, "bench").permutation(len(found)):
         row = found[int(index)]

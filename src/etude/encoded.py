@@ -6,7 +6,7 @@ digest holds them all), so a run with another learning rate takes it over, and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from etude import journal, previewing
-from etude.encoding import Encoder, Truncation
-from etude.failures import DataError
-from etude.formats import ChatFormat
+from etude.encoding import Truncation
 from etude.previewing import Examiner
 from etude.records import IGNORED, Conversation, Encoded, Fate
 
@@ -29,26 +27,13 @@ class Rows:
     fates: list[Fate] = field(default_factory=list)
 
 
-def encode(
-    conversations: Sequence[Conversation],
-    form: ChatFormat,
-    encoder: Encoder,
-    most_tokens: int | None,
-    truncation: Truncation,
-    examiner: Examiner,
-) -> Rows:
+def encode(conversations: Iterable[Conversation], examiner: Examiner, most_tokens: int | None, truncation: Truncation) -> Rows:
     """Write and encode each conversation once and show it to the examiner, whose findings say what is broken."""
     found = Rows()
-    for conversation in conversations:
-        try:
-            row = previewing.written(conversation, form, encoder, most_tokens, truncation)
-        except DataError as error:
-            examiner.refuse(conversation, error)
-            continue
-        examiner.see(row)
+    for row in previewing.seen(conversations, examiner, most_tokens, truncation):
         for one in row.results:
             if isinstance(one, Encoded):
-                found.rows.append(replace(one, weight=conversation.notes.get("weight", 1.0)))
+                found.rows.append(replace(one, weight=row.conversation.notes.get("weight", 1.0)))
             else:
                 found.fates.append(one)
     return found

@@ -171,9 +171,7 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
     train, validation = preparing.training(work.recipe, data, mixed, work.student.encoder.count), preparing.validating(work.recipe, data)
     examiner = examiner_of(work.student, data)
     tune = work.recipe.tune
-    given = (work.student.form, work.student.encoder, tune.max_tokens, tune.truncation, examiner)
-    found = encoded.encode(train, *given)
-    held = encoded.encode(validation, *given)
+    found, held = (encoded.encode(part, examiner, tune.max_tokens, tune.truncation) for part in (train, validation))
     if failures := examiner.found().failures:
         raise CheckFailed("; ".join(failures))
     if not found.rows:
@@ -317,7 +315,7 @@ def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.P
     examiner = examiner_of(student, data, previewing.spread(rows, len(train)))
     tune = recipe.tune
     for part in (train, validation):
-        encoded.encode(part, student.form, student.encoder, tune.max_tokens, tune.truncation, examiner)
+        encoded.encode(part, examiner, tune.max_tokens, tune.truncation)
     return examiner.found()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from etude import journal, recipe
-from etude.failures import RecipeError, nearest
+from etude.failures import Failure, RecipeError, nearest
 from etude.importing import axolotl, llama_factory, naturalcc, trl
 from etude.importing.pages import page
 from etude.importing.rules import Given, Left, Put, Same, Tool, slug
@@ -178,7 +178,7 @@ def absent(built: recipe.Recipe) -> Iterator[str]:
         if isinstance(place, str) and "://" not in place and not any(char in place for char in "*?["):
             try:
                 find(place)
-            except Exception:
+            except Failure:
                 if not Path(place).expanduser().is_dir():
                     yield place
     for part in (built.split.validation, built.split.test):

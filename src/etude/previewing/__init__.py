@@ -6,7 +6,7 @@ once; `preview` writes the rows itself. What an examiner keeps does not grow wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,6 +66,7 @@ __all__ = [
     "as_text",
     "generation_ends",
     "preview",
+    "seen",
     "spread",
     "stop_ids",
     "written",
@@ -196,14 +197,23 @@ def preview(
     and the caller decides (the command line raises CheckFailed).
     """
     examiner = Examiner(form, encoder, ends=ends, shown=spread(n, len(conversations)), notes=notes, name=name)
+    for _ in seen(conversations, examiner, most_tokens, truncation):
+        pass
+    return examiner.found()
+
+
+def seen(
+    conversations: Iterable[Conversation], examiner: Examiner, most_tokens: int | None = None, truncation: Truncation = "cut_middle"
+) -> Iterator[Row]:
+    """Every conversation that can be written, as training has it, after the examiner has seen it; the others it refuses."""
     for conversation in conversations:
         try:
-            row = written(conversation, form, encoder, most_tokens, truncation)
+            row = written(conversation, examiner.form, examiner.encoder, most_tokens, truncation)
         except DataError as error:
             examiner.refuse(conversation, error)
         else:
             examiner.see(row)
-    return examiner.found()
+            yield row
 
 
 def spread(n: int, total: int) -> frozenset[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -92,6 +92,7 @@ class Spelled(FileSource, Protocol):
 class Messages(Settings):
     """Conversations as OpenAI's chat rows hold them: `messages` of `role` and `content`, tool calls and results, `tools`."""
 
+    usual: ClassVar[tuple[str, ...]] = MESSAGES
     path: DataPath
     messages: ListKey = None
     role: RoleKey = None
@@ -111,40 +112,17 @@ class Messages(Settings):
 
     def read(self, name: str) -> Iterator[Record | BadRow]:
         """Every row in file order. Raises DataError for an unusable file, RecipeError for a key no row has."""
-        return conversations(self, name, MESSAGES)
+        return conversations(self, name, self.usual)
 
     def inputs(self) -> dict[str, str]:
         """Path -> SHA-256 of every file."""
         return inputs_of(self)
 
 
-class ShareGPT(Settings):
+class ShareGPT(Messages):
     """Conversations as ShareGPT's rows hold them: `conversations` of `from` (human, gpt, function_call, observation) and `value`."""
 
-    path: DataPath
-    messages: ListKey = None
-    role: RoleKey = None
-    content: ContentKey = None
-    roles: Roles = Field(default={})
-    system: SystemKey = None
-    tools: ToolsKey = None
-    mend: Mend = ()
-    template: Worded = None
-    where: Where = None
-    limit: Limit = None
-    keep: Keep = ()
-    container: FileKind = None
-    encoding: FileEncoding = "utf-8"
-    licence: Licence = ""
-    task: Task = None
-
-    def read(self, name: str) -> Iterator[Record | BadRow]:
-        """Every row in file order. Raises DataError for an unusable file, RecipeError for a key no row has."""
-        return conversations(self, name, CONVERSATIONS)
-
-    def inputs(self) -> dict[str, str]:
-        """Path -> SHA-256 of every file."""
-        return inputs_of(self)
+    usual: ClassVar[tuple[str, ...]] = CONVERSATIONS
 
 
 def conversations(source: Spelled, name: str, usual: tuple[str, ...]) -> Iterator[Record | BadRow]:
