@@ -298,3 +298,20 @@ def test_a_mixture_decides_what_is_trained(folder, facts, tmp_path):
     done = runs.record(place, "encoded")
     assert done.facts["tokens"]["rows"] == 24
     assert [line["drawn"] for line in done.facts["mixture"]["sources"]] == [18, 6]
+
+
+def test_class_weights_reach_the_loss(folder, facts, tmp_path):
+    """Weights of a balanced mixture stand with the encoded rows, which training reads."""
+    from etude import encoded
+
+    place = tmp_path / "runs" / "balanced"
+    tune = {"rows_per_step": 8, "max_steps": 1, "method": {"type": "lora", "r": 2}}
+    mixture = {"balance": {"field": "output", "by": "weights"}}
+    pipeline.run(recipe(folder, facts, name="balanced", tune=tune, mixture=mixture, probes=[]), place)
+    answers = {row["id"]: row["fields"]["output"] for row in journal.read(place / "data" / "train.jsonl")}
+    weights = {}
+    for row in encoded.load(place / "encoded" / "train.npz").rows:
+        weights.setdefault(answers[row.id], []).append(row.weight)
+    totals = [sum(given) for given in weights.values()]
+    assert len({len(given) for given in weights.values()}) > 1, "the classes differ in size"
+    assert totals == pytest.approx([totals[0]] * len(totals)), "and count alike"

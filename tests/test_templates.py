@@ -8,7 +8,7 @@ import pytest
 from etude import templates
 from etude.failures import DataError, RecipeError
 from etude.records import Message, Origin, Record, identify
-from etude.templates import choose, load, pick_exemplars, write
+from etude.templates import Wording, load, pick_exemplars, wording, write
 
 MINE = """
 task: t
@@ -136,7 +136,12 @@ def test_templates_cannot_reach_python(tmp_path):
         write(record({"x": "a"}), load(str(path)))
 
 
-def test_choose_is_a_pure_function_that_uses_every_phrasing():
+def choose(template, id, seed, phrasings):
+    """The phrasing that a row gets."""
+    return wording(template, Record(id, {"text": "x", "label": "positive"}, Origin("f")), seed, Wording(phrasings=phrasings)).phrasing
+
+
+def test_the_wording_is_a_pure_function_that_uses_every_phrasing():
     template = load("sentiment")
     ids = [f"id{i}" for i in range(400)]
     drawn = [choose(template, id, 3, "all") for id in ids]

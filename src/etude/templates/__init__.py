@@ -7,7 +7,7 @@ after it, so that all rows share a prefix. `write` is used in mixing, scoring an
 `wording` says, from a seed and a recipe's `Wording`, what a row's words will be.
 """
 
-from etude.templates.choices import Choices, Phrasings, Shots, Wording, choose, wording
+from etude.templates.choices import Choices, Phrasings, Shots, Wording, wording
 from etude.templates.exemplars import Count, Pool, draw, gather, pick_exemplars
 from etude.templates.reasoning import answer_of
 from etude.templates.rows import ROLES, message, worded
@@ -26,7 +26,6 @@ __all__ = [
     "TemplateName",
     "Wording",
     "answer_of",
-    "choose",
     "digest",
     "draw",
     "gather",

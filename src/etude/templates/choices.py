@@ -150,15 +150,6 @@ def phrasings_for(template: Template, *, inverted: bool = False, cot: bool | Non
     return fitting
 
 
-def choose(template: Template, record_id: str, seed: int, phrasings: Phrasings) -> int:
-    """The phrasing of a row that is asked plainly: the first, or one of all that neither invert nor differ
-    from the first in giving reasoning; the same one for the same row and seed every time."""
-    if phrasings == "first":
-        return 0
-    fitting = phrasings_for(template, cot=template.phrasings[0].cot)
-    return fitting[drawn(template, record_id, seed) % len(fitting)]
-
-
 def drawn(template: Template, record_id: str, seed: int) -> int:
     """The lot that decides a row's phrasing."""
     return seeds.number(seed, "phrasing", template.name, record_id)
