@@ -59,7 +59,7 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     place = tmp_path / "runs" / "small"
     found = pipeline.run(recipe(folder, facts), place, "name: small  # as given\n")
     names = (
-        "recipe.yaml recipe.resolved.yaml manifest.json data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
+        "recipe.yaml recipe.resolved.yaml manifest.json curated/train.jsonl curated/steps.json data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
     )
     names += " model/adapter_model.safetensors model/adapter_config.json model/tokenizer.json model/chat_template.jinja lock"
     names += " model/generation_config.json predictions/facts.start.jsonl predictions/facts.tuned.jsonl predictions/facts.few_shot.jsonl"
@@ -84,7 +84,7 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     }
     assert measure["items"] == 8
     assert measure["difference"] == pytest.approx(measure["tuned"] - measure["base"])
-    assert set(numbers["seconds"]) == {"data", "encoded", "start", "tune", "tuned"}
+    assert set(numbers["seconds"]) == set(runs.STAGES)
     assert numbers["schema"] == 1
     ids = {part: {row["id"] for row in journal.read(place / "data" / f"{part}.jsonl")} for part in ("train", "validation", "test")}
     assert [len(ids[part]) for part in ("train", "validation", "test")] == [46, 6, 8]
@@ -101,11 +101,11 @@ def test_a_second_run_reuses_everything_and_another_run_takes_over_what_is_the_s
     first = results(pipeline.run(recipe(folder, facts), place))
     told = Told()
     assert results(pipeline.run(recipe(folder, facts), place, watch=told)) == first
-    assert [line.split(":")[0] for line in told.lines if "reused" in line] == ["data", "encoded", "start", "tune", "tuned"]
+    assert [line.split(":")[0] for line in told.lines if "reused" in line] == list(runs.STAGES)
     other = recipe(folder, facts, name="other", tune={"method": {"type": "lora", "r": 3}, "rows_per_step": 8, "max_steps": 2})
     told = Told()
     pipeline.run(other, tmp_path / "runs" / "other", watch=told)
-    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == ["data", "encoded", "start"]
+    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == list(runs.STAGES[:5])
     with journal.Journal(tmp_path / "runs/other/predictions/facts.start.jsonl") as lines:
         lines.append({"id": "x"})
     assert "x" not in {row["id"] for row in journal.read(place / "predictions/facts.start.jsonl")}, "a copy, not a link"

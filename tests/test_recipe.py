@@ -82,7 +82,7 @@ def test_bad_overrides(override):
 
 
 def test_every_fault_is_listed_at_once():
-    text = LEAST + "tune:\n  epochs: -1\n  clip: 0\nseed: x\n"
+    text = LEAST + "tune:\n  epochs: -1\n  clip: -1\nseed: x\n"
     assert len(refusal(text).splitlines()) == 3
 
 

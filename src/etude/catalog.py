@@ -156,7 +156,18 @@ class Catalog(Mapping[str, type[Any]]):
         choices: list[dict[str, Any]] = [{"enum": list(self.entries)}]
         for name, kind in self.items():
             part = kind.model_json_schema()
+            part = inlined(part, part.pop("$defs", {}))
             part["properties"] = {"type": {"const": name}, **part.get("properties", {})}
             part["required"] = [*([] if name == self.default else ["type"]), *part.get("required", [])]
             choices.append(part)
         return {"anyOf": choices}
+
+
+def inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """A JSON schema with every reference to its own definitions written out (a class in a catalog is a part of another schema,
+    where `#/$defs/...` means something else)."""
+    if isinstance(schema, Mapping):
+        name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+        whole = {**definitions[name], **{k: v for k, v in schema.items() if k != "$ref"}} if name in definitions else schema
+        return {key: inlined(value, definitions) for key, value in whole.items()}
+    return [inlined(value, definitions) for value in schema] if isinstance(schema, list) else schema

@@ -19,7 +19,8 @@ A message says where (file, line or key), what was found, and the nearest right 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class Failure(Exception):
@@ -41,9 +42,13 @@ class DataError(Failure):
 
 
 class CheckFailed(Failure):
-    """A check refused: a broken mask, a contaminated test set, a regression."""
+    """A check refused: a broken mask, a contaminated test set, a regression. `facts`: what it found, as plain data."""
 
     exit_code = 4
+
+    def __init__(self, text: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.facts = dict(facts or {})
 
 
 class NonFinite(Failure):

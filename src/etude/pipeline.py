@@ -2,92 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import encoded, formats, journal, manifest, preparing, previewing, reporting, runs, scoring, steps, templates, training
-from etude.encoding import Encoder
+from etude import answering, curating, encoded, journal, manifest, preparing, previewing, reporting, runs, steps, training
 from etude.failures import CheckFailed, DataError
-from etude.models import Sampling, weights
-from etude.models.local import Local
+from etude.models import LLM, weights
 from etude.preparing import Data
 from etude.recipe import Recipe
-from etude.records import Conversation, Message
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import gather
-from etude.scoring import Task
-from etude.screen import Silent, Watch
+from etude.screen import Silent, Watch, counting
 from etude.training import Step
+from etude.working import Student, Work
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
-VERSION = {"data": 1, "encoded": 1, "start": 1, "tune": 2, "tuned": 1, "report": 1}
+VERSION = {"data": 2, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 2, "tuned": 1, "report": 1}
 """Raised for a stage when its code changes its output, so that older output is not reused."""
-
-
-@dataclass
-class Student:
-    """The start model: tokenizer, format and weights, each loaded when first needed."""
-
-    weights: weights.Weights
-    recipe: Recipe
-
-    @functools.cached_property
-    def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-        """Model and tokenizer from disk."""
-        return weights.load(self.weights.folder)
-
-    @functools.cached_property
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer, which most work needs without the weights."""
-        return vars(self)["loaded"][1] if "loaded" in vars(self) else weights.load_tokenizer(self.weights.folder)
-
-    @functools.cached_property
-    def form(self) -> formats.ChatFormat:
-        """The recipe's format for this tokenizer."""
-        return self.recipe.format.bind(self.tokenizer)
-
-    @functools.cached_property
-    def encoder(self) -> Encoder:
-        """Segments to ids for this tokenizer."""
-        return Encoder.of(self.tokenizer)
-
-    def answering(self, model: PreTrainedModel | None = None) -> Local:
-        """The model (the start model by default) as an LLM."""
-        return Local(model if model is not None else self.loaded[0], self.tokenizer, self.form)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every stage is handed: the recipe, its folder, the start model, and who is told."""
-
-    recipe: Recipe
-    folder: Path
-    student: Student
-    watch: Watch
-
-    def stage(self, name: str, digest: str, outputs: Sequence[str], do: Callable[[], Mapping[str, Any]]) -> runs.Done:
-        """Do a stage unless it is done here or in a neighbouring run; say which."""
-        done = runs.finished(self.folder, name, digest)
-        if done:
-            self.watch.say(f"{name}: done before ({done.seconds:.1f} s{f', in {done.reused_from}' if done.reused_from else ''}), reused")
-            return done
-        done = runs.borrow(self.folder, name, digest)
-        if done:
-            self.watch.say(f"{name}: taken over from {done.reused_from} ({done.seconds:.1f} s there)")
-            return done
-        self.watch.say(f"{name} ...")
-        runs.begin(self.folder, name, digest, outputs)
-        began = time.monotonic()
-        facts = do()
-        done = runs.finish(self.folder, name, digest, time.monotonic() - began, outputs, facts)
-        self.watch.say(f"{name}: {done.seconds:.1f} s")
-        return done
 
 
 def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Findings:
@@ -101,24 +36,47 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         began = manifest.now()
         found = weights.locate(recipe.model, watch.say)
         work = Work(recipe, folder, Student(found, recipe), watch)
-        data_digest = digest("data", recipe, ("sources", "split", "max_bad_rows"), preparing.inputs(recipe))
-        work.stage("data", data_digest, ["data", "dropped.jsonl"], lambda: read_data(work))
-        data = preparing.stored(folder, recipe)
+        data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
 
-        words = [found.digest, data_digest, templates_of(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
+        words = [found.digest, templates_of(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
         limits = [recipe.tune.max_tokens, recipe.tune.truncation]
-        encoded_digest = digest("encoded", recipe, ("seed", "wording", "train_on", "mixture"), [words, limits])
+        encoded_digest = digest("encoded", recipe, ("seed", "wording", "train_on", "mixture"), [words, curated_digest, limits])
         work.stage("encoded", encoded_digest, ["encoded"], lambda: encode(work, data))
-        start_digest = digest("start", recipe, ("probes", "seed", "wording"), [words, asking(recipe)])
-        work.stage("start", start_digest, outputs_of(recipe, start=True), lambda: start(work, data))
+        asked = [words, asking(recipe), data_digest, recipe.dump()["rewrite"] if recipe.rewrite_evaluation else []]
+        start_digest = digest("start", recipe, ("probes", "seed", "wording"), asked)
+        work.stage("start", start_digest, answering.outputs_of(recipe, ["start"]), lambda: answering.start(work, data))
+        # of training rows only the baselines know: another curation asks the start model nothing again
+        baselines_digest = digest("baselines", recipe, ("seed", "wording"), [asked, curated_digest])
+        work.stage("baselines", baselines_digest, answering.outputs_of(recipe, ["baselines"]), lambda: answering.baselines(work, data))
         tune_digest = digest("tune", recipe, ("tune", "seed"), encoded_digest)
         tuned: list[PreTrainedModel] = []
         work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, tuned))
-        tuned_digest = digest("tuned", recipe, ("probes",), [tune_digest, asking(recipe)])
-        work.stage("tuned", tuned_digest, outputs_of(recipe, start=False), lambda: answer_tuned(work, data, tuned))
+        tuned_digest = digest("tuned", recipe, ("probes",), [tune_digest, asked])
+        files = answering.outputs_of(recipe, ["tuned"])
+        work.stage("tuned", tuned_digest, files, lambda: answering.tuned(work, data, tuned[0] if tuned else None))
         manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
         return report(folder, locked=True)
+
+
+def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Path:
+    """The stages before the model: rows read, split, rewritten and checked. `run` goes on from there. Returns the folder."""
+    watch = watch or Silent()
+    with journal.locked(folder):
+        runs.claim(folder, recipe, text)
+        rows(Work(recipe, folder, Student(weights.locate(recipe.model, watch.say), recipe), watch))
+    return folder
+
+
+def rows(work: Work) -> tuple[Data, str, str]:
+    """The data and curated stages: the rows as they are trained, and the digests of both."""
+    recipe, folder = work.recipe, work.folder
+    data_digest = digest("data", recipe, ("sources", "split", "max_bad_rows"), preparing.inputs(recipe))
+    work.stage("data", data_digest, ["data"], lambda: read_data(work))
+    model = work.student.weights.digest if any(curating.asks(c) or curating.counts_tokens(c) for c in recipe.curate) else ""
+    curated_digest = digest("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [data_digest, templates_of(recipe), model])
+    work.stage("curated", curated_digest, ["curated", "dropped.jsonl"], lambda: curated(work))
+    return preparing.stored(folder / "curated", recipe), data_digest, curated_digest
 
 
 def digest(stage: str, recipe: Recipe, sections: Sequence[str], inputs: object) -> str:
@@ -141,28 +99,49 @@ def templates_of(recipe: Recipe) -> list[Any]:
     return [template.model_dump(mode="json") for template in found if template]
 
 
-def outputs_of(recipe: Recipe, start: bool) -> list[str]:
-    """The prediction files of the start stage or of the tuned one."""
-    names = []
-    for task in recipe.tasks():
-        arms = ["start", *preparing.baselines_of(recipe, task)] if start else ["tuned"]
-        names += [runs.predictions_file(task, arm) for arm in arms]
-    return [*names, f"predictions/probes.{'start' if start else 'tuned'}.jsonl"]
-
-
 # ---- data ------------------------------------------------------------------------------------------
 
 
 def read_data(work: Work) -> dict[str, Any]:
     """Read, split and store every row."""
     data = preparing.read(work.recipe)
-    preparing.write(data, work.folder)
+    preparing.write(data, work.folder / "data")
     for row in data.counts():
         work.watch.say(
             f"  {row['name']}: {row['read']:,} rows read, {row['train']:,} for training, {row['validation']:,} for validation, "
-            f"{row['test']:,} for test, {row['bad']:,} bad, {sum(row['dropped'].values()):,} dropped (dropped.jsonl says why)"
+            f"{row['test']:,} for test, {row['bad']:,} bad, {sum(row['dropped'].values()):,} dropped"
         )
     return {"sources": data.counts()}
+
+
+def curated(work: Work) -> dict[str, Any]:
+    """Rewrite and check the training rows; what was found is written before a check that failed ends the run."""
+
+    def model(name: str) -> LLM:
+        if name == "start":
+            return work.student.answering()
+        return Student(weights.locate(name, work.watch.say), work.recipe).answering()
+
+    found = curating.curate(
+        work.recipe,
+        preparing.stored(work.folder / "data", work.recipe),
+        count=work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None,
+        model=model,
+        folder=work.folder / "asked",
+        tell=lambda name, total: counting(work.watch, f"curate: {name}", total),
+    )
+    curating.write(found, work.folder)
+    for step in found.steps:
+        if step.dropped or step.changed:
+            done = f"{step.dropped:,} rows dropped" if step.dropped else f"{step.changed:,} rows changed"
+            work.watch.say(f"  {step.name}: {done} of {step.rows:,} (dropped.jsonl says why)")
+    if found.failures:
+        raise CheckFailed("; ".join(found.failures))
+    if not any(parts.train for parts in found.data.parts.values()):
+        raise DataError(
+            "curation leaves no training row: " + ", ".join(f"{s.name} dropped {s.dropped:,}" for s in found.steps if s.dropped)
+        )
+    return {"sources": found.data.counts(), "steps": curating.table(found)}
 
 
 def encode(work: Work, data: Data) -> dict[str, Any]:
@@ -181,81 +160,6 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
     facts = encoded.facts(found)
     work.watch.say(f"  {facts['rows']:,} rows, {facts['tokens']:,} tokens an epoch, {facts['trained']:,} of them trained")
     return {"tokens": facts, "format": work.student.form.name, "mixture": mixed.report.plain()}
-
-
-# ---- scoring ---------------------------------------------------------------------------------------
-
-
-def start(work: Work, data: Data) -> dict[str, Any]:
-    """The start model's answers, and the trivial baselines', on every task and probe."""
-    model = work.student.answering()
-    facts: dict[str, Any] = {"near_ties": 0}
-    for task in work.recipe.tasks():
-        records = preparing.held_out(data, task)
-        asked = preparing.worded(work.recipe, task.task, records)
-        facts["near_ties"] += ask(work, model, task, "start", asked)
-        for baseline in preparing.baselines_of(work.recipe, task):
-            answer_baseline(work, model, data, task, baseline, asked)
-    probe(work, model, "start")
-    return facts
-
-
-def ask(work: Work, model: Local, task: Task, arm: str, asked: Sequence[Conversation]) -> int:
-    """Journal one arm's answers to a task; returns its near ties."""
-    with work.watch.bar(f"{task.task}: {arm}", len(asked), "rows") as told:
-        done = [0]
-
-        def progress(rows: int) -> None:
-            done[0] += rows
-            told(done[0], "")
-
-        rows = scoring.ask(model, asked, preparing.sampling_of(work.recipe, task), work.folder / runs.predictions_file(task, arm), progress)
-    return sum(row["near_ties"] for row in rows)
-
-
-def answer_baseline(work: Work, model: Local, data: Data, task: Task, baseline: str, asked: Sequence[Conversation]) -> None:
-    """One trivial baseline's answers: majority class, few-shot start model, label-constrained start model."""
-    path = work.folder / runs.predictions_file(task, baseline)
-    train = data.parts[task.task].train
-    template = preparing.template_of(work.recipe, task.task)
-    if baseline == "few_shot":
-        exemplars = templates.pick_exemplars(train, task.shots, work.recipe.seed, template)
-        records = preparing.held_out(data, task)
-        ask(work, model, task, baseline, preparing.worded(work.recipe, task.task, records, exemplars))
-        return
-    labels = [c.answer() for c in preparing.worded(work.recipe, task.task, train)]
-    if baseline == "majority":
-        journal.write_rows(path, scoring.majority(asked, labels))
-        return
-    choices = sorted(set(labels))
-    with work.watch.bar(f"{task.task}: {baseline}", len(asked), "rows") as told:
-        done = [0]
-
-        def progress(rows: int) -> None:
-            done[0] += rows
-            told(done[0], "")
-
-        chosen = model.choose([c.question() for c in asked], choices, progress)
-    rows = [scoring.answered(c, [choices[best]], ["stop"]) for c, (best, _) in zip(asked, chosen, strict=True)]
-    journal.write_rows(path, rows)
-
-
-def probe(work: Work, model: Local, arm: str) -> None:
-    """Answers to the recipe's probes."""
-    asked = [Conversation(journal.digest(["probe", i, text])[:16], (Message("user", text),)) for i, text in enumerate(work.recipe.probes)]
-    with work.watch.bar(f"probes: {arm}", len(asked), "rows") as told:
-        scoring.ask(model, asked, Sampling(max_new_tokens=160), work.folder / f"predictions/probes.{arm}.jsonl", lambda n: told(n, ""))
-
-
-def answer_tuned(work: Work, data: Data, tuned: Sequence[PreTrainedModel]) -> dict[str, Any]:
-    """The tuned model's answers to what the start model was asked."""
-    model = tuned[0] if tuned else work.recipe.tune.method.load(work.student.loaded[0], work.folder / "model")
-    local = work.student.answering(model)
-    near_ties = 0
-    for task in work.recipe.tasks():
-        near_ties += ask(work, local, task, "tuned", preparing.worded(work.recipe, task.task, preparing.held_out(data, task)))
-    probe(work, local, "tuned")
-    return {"near_ties": near_ties}
 
 
 # ---- tuning ----------------------------------------------------------------------------------------
@@ -309,7 +213,7 @@ def report(folder: Path, locked: bool = False) -> Findings:
 def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.Preview:
     """What the model will see of the recipe's training and validation rows, with the checks of the mask; `rows` as samples."""
     student = Student(weights.locate(recipe.model, (watch or Silent()).say), recipe)
-    data = preparing.read(recipe)
+    data = curating.curate(recipe, preparing.read(recipe), count=student.count, asking=False).data
     train = preparing.training(recipe, data, preparing.drawn(recipe, data), student.encoder.count)
     validation = preparing.validating(recipe, data)
     examiner = examiner_of(student, data, previewing.spread(rows, len(train)))

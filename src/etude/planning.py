@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, doctor, preparing, runs
+from etude import comparison, curating, doctor, preparing, runs
 from etude.encoding import Encoder, examples
 from etude.models import weights
 from etude.recipe import Recipe
@@ -51,7 +51,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     found = weights.locate(recipe.model, (watch or Silent()).say)
     tokenizer = weights.load_tokenizer(found.folder)
     form, encoder = recipe.format.bind(tokenizer), Encoder.of(tokenizer)
-    data = preparing.read(recipe)
+    data = curating.curate(recipe, preparing.read(recipe), count=encoder.count, asking=False).data
     rows: list[Encoded] = []
     dropped = 0
     for conversation in preparing.training(recipe, data, preparing.drawn(recipe, data), encoder.count):
@@ -73,7 +73,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     return {
         "name": recipe.name,
         "model": {"name": found.name, "parameters": size},
-        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in ("data", "encoded", "start", "tune", "tuned")},
+        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in runs.STAGES},
         "rows": {"sources": data.counts(), "train": len(rows), "dropped in encoding": dropped, "longest in tokens": most},
         "tuning": {"steps": len(steps), "tokens": tokens, "seconds": round(tuning)},
         "scoring": {"tasks": asked, "seconds": round(answering)},

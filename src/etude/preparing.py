@@ -24,6 +24,8 @@ from etude.splitting import Parts, leaks, refuse_leaks, split
 PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
 """What is measured on a source without a template."""
 
+PARTS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True)
 class Data:
@@ -208,10 +210,10 @@ def baselines_of(recipe: Recipe, task: Task) -> tuple[str, ...]:
 
 
 def write(data: Data, folder: Path) -> None:
-    """Write data/{train,validation,test}.jsonl and dropped.jsonl."""
-    for part in ("train", "validation", "test"):
+    """Write {train,validation,test}.jsonl and dropped.jsonl into `folder`."""
+    for part in PARTS:
         rows = (as_row(record) for parts in data.parts.values() for record in getattr(parts, part))
-        journal.write_rows(folder / "data" / f"{part}.jsonl", rows)
+        journal.write_rows(folder / f"{part}.jsonl", rows)
     bad = [
         {"source": name, "path": row.origin.path, "line": row.origin.line, "reason": f"bad row: {row.reason}", "text": row.text[:500]}
         for name, row in data.bad
@@ -231,10 +233,10 @@ def as_row(record: Record) -> dict[str, Any]:
 
 
 def stored(folder: Path, recipe: Recipe) -> Data:
-    """The rows as a finished data stage wrote them."""
+    """The rows as `write` left them in `folder`."""
     found: dict[str, dict[str, list[Record]]] = {name: {"train": [], "validation": [], "test": []} for name in recipe.sources}
-    for part in ("train", "validation", "test"):
-        for row in journal.read(folder / "data" / f"{part}.jsonl"):
+    for part in PARTS:
+        for row in journal.read(folder / f"{part}.jsonl"):
             found[row["source"]][part].append(as_record(row))
     left: dict[str, list[tuple[Record, Fate]]] = {name: [] for name in recipe.sources}
     bad = []

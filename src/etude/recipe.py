@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from etude import journal
 from etude.catalog import Settings, note
+from etude.curation import CHECKS, PRESETS, REWRITES, Check, Rewrite
 from etude.failures import RecipeError, nearest
 from etude.formats import FORMATS, FormatSettings
 from etude.formats.jinja import Auto
@@ -49,6 +50,14 @@ class Recipe(Settings):
     """Which rows are for training, validation and test."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """Rows that may be unusable before the run stops; each is in dropped.jsonl with its reason."""
+    rewrite: tuple[Annotated[Rewrite, REWRITES], ...] = ()
+    """What is changed in the training rows before the checks: comments removed from code, secrets masked."""
+    rewrite_evaluation: bool = False
+    """Whether validation and test rows are rewritten too."""
+    curate: Annotated[tuple[Annotated[Check, CHECKS], ...], Field(validate_default=True)] = ()
+    """Checks of the training rows, in order; each drops rows with a reason. `standard` and `thorough` stand for lists of them.
+    `contamination` comes last where it is not named: training rows that hold a test question always leave, unless
+    the recipe says `{type: contamination, drop: false}`."""
     mixture: Mixture = Mixture()
     """How much of each source is trained; by default every training row once."""
     format: Annotated[FormatSettings, FORMATS] = Auto()
@@ -71,6 +80,21 @@ class Recipe(Settings):
     def one_or_many(cls, given: Any) -> Any:
         """A single task may stand without a list."""
         return [given] if isinstance(given, Mapping) else given
+
+    @field_validator("rewrite", mode="before")
+    @classmethod
+    def one_or_several(cls, given: Any) -> Any:
+        """A single rewrite may stand without a list."""
+        return [given] if isinstance(given, Mapping | str) else given
+
+    @field_validator("curate", mode="before")
+    @classmethod
+    def with_contamination(cls, given: Any) -> Any:
+        """The names of presets spelled out, and contamination last where it is not named."""
+        listed = [given] if isinstance(given, Mapping | str) else list(given or ())
+        whole = [one for item in listed for one in (PRESETS[item] if isinstance(item, str) and item in PRESETS else (item,))]
+        names = [one if isinstance(one, str) else one.get("type") if isinstance(one, Mapping) else CHECKS.name_of(one) for one in whole]
+        return whole if "contamination" in names else [*whole, "contamination"]
 
     def tasks(self) -> tuple[Task, ...]:
         """The tasks to score, defaults filled in; raises RecipeError for a task without a source."""

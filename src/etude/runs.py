@@ -4,7 +4,9 @@
 runs/<name>/
   recipe.yaml            as given              recipe.resolved.yaml   every default filled in
   manifest.json          versions, machine, inputs, licences, seeds
-  data/{train,validation,test}.jsonl           Records after the split
+  data/{train,validation,test,dropped}.jsonl   Records after the split
+  curated/...            the same after rewrites and checks; steps.json: what each found; rewritten.jsonl
+  asked/                 what checks that ask a model were told, kept for the next run of the same folder
   dropped.jsonl          every row that left, with its reason
   metrics.jsonl          a line a logged step  checkpoints/           while tuning
   model/                 the tuned model, for plain peft or transformers
@@ -32,6 +34,9 @@ from etude import journal
 from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe, build, parse, to_yaml
 from etude.scoring import Task
+
+STAGES = ("data", "curated", "encoded", "start", "baselines", "tune", "tuned")
+"""The stages of a run, in order; the report is written from what they leave."""
 
 SCHEMA = 1
 """Version of the run folder's layout; a newer one is refused."""

@@ -88,6 +88,20 @@ class Terminal(Plain):
             yield lambda done, text: progress.update(task, completed=done, text=text)
 
 
+@contextmanager
+def counting(watch: Watch, name: str, total: float, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+    """A bar that is told what was just done, not how far it is."""
+    with watch.bar(name, total, unit) as told:
+        done = 0
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            told(done, "")
+
+        yield progress
+
+
 def watcher(quiet: bool = False) -> Watch:
     """The Watch that fits this terminal."""
     if quiet:

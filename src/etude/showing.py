@@ -23,7 +23,7 @@ def follow(folder: Path, row: str) -> dict[str, Any]:
     `row` is an id or its first digits; raises RecipeError when no row or several have it.
     """
     recipe = runs.recipe_of(folder)
-    data = preparing.stored(folder, recipe)
+    data = preparing.stored(folder / "curated", recipe)
     found: list[dict[str, Any]] = []
     for name, parts in data.parts.items():
         for part in ("train", "validation", "test"):

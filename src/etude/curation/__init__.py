@@ -3,76 +3,68 @@
 from __future__ import annotations
 
 from etude.catalog import Catalog
-from etude.curation.comments import RemoveComments
-from etude.curation.contamination import Contamination
-from etude.curation.contradictions import Contradictions
-from etude.curation.difficulty import Difficulty
-from etude.curation.duplicates import ExactDuplicate, NearDuplicate
-from etude.curation.emptiness import Echo, EmptyAnswer, OnlyPunctuation, Placeholder
-from etude.curation.endings import CodeFence, CutOff
-from etude.curation.following import Follows, Relevance
-from etude.curation.invisible import Invisible, StripInvisible
-from etude.curation.judged import Judged
-from etude.curation.language import Language
-from etude.curation.leftovers import EndOfText, FieldOrder, LeftoverPrompt, MergedRows
-from etude.curation.length import Length
-from etude.curation.novelty import RougeDuplicate
-from etude.curation.poison import PoisonTriggers
-from etude.curation.quality import Quality, SeedQuality
-from etude.curation.readability import Readability
-from etude.curation.refusal import Refusal
-from etude.curation.repetition import Repetition
 from etude.curation.rows import Beside, Check, Rewrite, Row, Verdicts
-from etude.curation.secrets import MaskSecrets, Secrets
-from etude.curation.semantic import SemanticDuplicate
-from etude.curation.unsafe import Unsafe
-from etude.curation.vagueness import VagueInstruction
 
 CHECKS = Catalog(
     "check",
     {
-        "contamination": Contamination,
-        "exact_duplicate": ExactDuplicate,
-        "near_duplicate": NearDuplicate,
-        "rouge_duplicate": RougeDuplicate,
-        "semantic_duplicate": SemanticDuplicate,
-        "empty_answer": EmptyAnswer,
-        "placeholder": Placeholder,
-        "only_punctuation": OnlyPunctuation,
-        "echo": Echo,
-        "merged_rows": MergedRows,
-        "leftover_prompt": LeftoverPrompt,
-        "end_of_text": EndOfText,
-        "field_order": FieldOrder,
-        "contradictions": Contradictions,
-        "vague_instruction": VagueInstruction,
-        "length": Length,
-        "language": Language,
-        "cut_off": CutOff,
-        "code_fence": CodeFence,
-        "refusal": Refusal,
-        "follows": Follows,
-        "relevance": Relevance,
-        "readability": Readability,
-        "repetition": Repetition,
-        "quality": Quality,
-        "seed_quality": SeedQuality,
-        "unsafe": Unsafe,
-        "secrets": Secrets,
-        "invisible": Invisible,
-        "poison_triggers": PoisonTriggers,
-        "judged": Judged,
-        "difficulty": Difficulty,
+        "contamination": "etude.curation.contamination:Contamination",
+        "exact_duplicate": "etude.curation.duplicates:ExactDuplicate",
+        "near_duplicate": "etude.curation.duplicates:NearDuplicate",
+        "rouge_duplicate": "etude.curation.novelty:RougeDuplicate",
+        "semantic_duplicate": "etude.curation.semantic:SemanticDuplicate",
+        "empty_answer": "etude.curation.emptiness:EmptyAnswer",
+        "placeholder": "etude.curation.emptiness:Placeholder",
+        "only_punctuation": "etude.curation.emptiness:OnlyPunctuation",
+        "echo": "etude.curation.emptiness:Echo",
+        "merged_rows": "etude.curation.leftovers:MergedRows",
+        "leftover_prompt": "etude.curation.leftovers:LeftoverPrompt",
+        "end_of_text": "etude.curation.leftovers:EndOfText",
+        "field_order": "etude.curation.leftovers:FieldOrder",
+        "contradictions": "etude.curation.contradictions:Contradictions",
+        "vague_instruction": "etude.curation.vagueness:VagueInstruction",
+        "length": "etude.curation.length:Length",
+        "language": "etude.curation.language:Language",
+        "cut_off": "etude.curation.endings:CutOff",
+        "code_fence": "etude.curation.endings:CodeFence",
+        "refusal": "etude.curation.refusal:Refusal",
+        "follows": "etude.curation.following:Follows",
+        "relevance": "etude.curation.following:Relevance",
+        "readability": "etude.curation.readability:Readability",
+        "repetition": "etude.curation.repetition:Repetition",
+        "quality": "etude.curation.quality:Quality",
+        "seed_quality": "etude.curation.quality:SeedQuality",
+        "unsafe": "etude.curation.unsafe:Unsafe",
+        "secrets": "etude.curation.secrets:Secrets",
+        "invisible": "etude.curation.invisible:Invisible",
+        "poison_triggers": "etude.curation.poison:PoisonTriggers",
+        "judged": "etude.curation.judged:Judged",
+        "difficulty": "etude.curation.difficulty:Difficulty",
     },
 )
 
 REWRITES = Catalog(
     "rewrite",
     {
-        "remove_comments": RemoveComments,
-        "mask_secrets": MaskSecrets,
-        "strip_invisible": StripInvisible,
+        "remove_comments": "etude.curation.comments:RemoveComments",
+        "mask_secrets": "etude.curation.secrets:MaskSecrets",
+        "strip_invisible": "etude.curation.invisible:StripInvisible",
     },
 )
 
-__all__ = ["CHECKS", "REWRITES", "Beside", "Check", "Rewrite", "Row", "Verdicts"]
+STANDARD = (
+    "exact_duplicate", "empty_answer", "placeholder", "only_punctuation", "echo", "merged_rows", "leftover_prompt", "end_of_text",
+    "field_order", "contradictions",
+)  # fmt: skip
+"""Checks of what is wrong in any data set: nothing to learn, or something nobody would want learned."""
+
+THOROUGH = (
+    *STANDARD, "vague_instruction", "refusal", "repetition", "cut_off", "code_fence", "invisible", "secrets", "unsafe", "poison_triggers",
+    "near_duplicate", "rouge_duplicate",
+)  # fmt: skip
+"""And what is usually not wanted; heuristics that also drop some good rows. All without a model or a download."""
+
+PRESETS = {"standard": STANDARD, "thorough": THOROUGH}
+"""A list of checks by one name, the cheap ones first: what they drop need not be compared."""
+
+__all__ = ["CHECKS", "PRESETS", "REWRITES", "Beside", "Check", "Rewrite", "Row", "Verdicts"]

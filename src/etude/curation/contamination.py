@@ -76,7 +76,7 @@ class Contamination(Settings):
                 found.append(listed(row, hits))
             fates.append(Fate.drop(row.id, "contamination", of=hits[0][1]) if hits and self.drop else Fate.keep(row.id))
             if place % 1000 == 999:
-                beside.progress(place + 1)
+                beside.progress(1000)
         facts = summary(rows, found, beside.evaluation, self)
         self.judge_rate(facts)
         return Verdicts(fates, facts)
@@ -103,7 +103,8 @@ class Contamination(Settings):
             raise CheckFailed(
                 f"contamination: {rate:.2%} of the {worst}, and at most {self.most:.2%} may be; first: {first['origin']} holds row "
                 f"{first['of'][0]['id']} of {first['of'][0]['set']} ({first['of'][0]['how']}): {first['text']!r}. "
-                "Take those rows out of the sources, or raise curate.contamination.most"
+                "Take those rows out of the sources, or raise `most` of the contamination check",
+                facts,
             )
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,8 +37,10 @@ class Difficulty(Settings):
     Scores are kept in `Beside.folder` (difficulty.jsonl), so a killed run scores only what is missing.
     """
 
+    asks_model: ClassVar[bool] = True
+
     model: str
-    """The name of a local model in the recipe."""
+    """`start` is the start model of the recipe; else an alias, a folder or a file, as for the recipe's `model`."""
     ratio: Literal["perplexity", "loss"] = "perplexity"
     """The ratio of perplexities (the papers' formula), or of mean losses."""
     least: Annotated[float, Field(ge=0)] | None = None

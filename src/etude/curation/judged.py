@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,8 +57,10 @@ class Judged(Settings):
     or has new rows, asks only what is missing.
     """
 
+    asks_model: ClassVar[bool] = True
+
     model: str
-    """The name of a model in the recipe."""
+    """`start` is the start model of the recipe; else an alias, a folder or a file, as for the recipe's `model`."""
     least: Annotated[float, Field(ge=0, le=5)] = 4.5
     """Rows with a smaller grade leave; AlpaGasus kept 9,229 of Alpaca's 52,002 rows at 4.5."""
     dimension: Literal["accuracy", "helpfulness", "clarity"] = "accuracy"
@@ -77,7 +79,7 @@ class Judged(Settings):
     def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
         """Drop rows with small grades. Raises RecipeError where the recipe has no such model, and what the model raises."""
         if beside.model is None:
-            raise RecipeError(f"judged: there is no model to ask here; {self.model!r} must be a model of the recipe")
+            raise RecipeError(f"judged: there is no model to ask here; {self.model!r} is one where a recipe is run")
         asks = [Ask(row, self.prompt(row)) for row in rows]
         asked = self.ask(asks, beside.model(self.model), beside)
         grades = [ask.grade for ask in asks]

@@ -61,6 +61,12 @@ class Length(Bounds):
     answer: Bounds = Bounds()
     """The last assistant turn."""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether any bound is in tokens."""
+        bounds = (self, self.instruction, self.input, self.answer)
+        return any(one.least_tokens is not None or one.most_tokens is not None for one in bounds)
+
     def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
         """Drop rows outside the bounds. Raises RecipeError for bounds in tokens where there is nothing to count them with."""
         parts = {"row": self.limits(), **{name: getattr(self, name).limits() for name in ("instruction", "input", "answer")}}

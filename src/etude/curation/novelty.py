@@ -45,6 +45,6 @@ class RougeDuplicate(Settings):
                 dropped[place] = members[near.id]
                 scores.append(near.score)
             if done % 1000 == 0:
-                beside.progress(done)
+                beside.progress(1000)
         mean = {"mean_score_of_dropped": round(sum(scores) / len(scores), 4)} if scores else {}
         return verdicts(rows, dropped, "rouge_duplicate", {"threshold": self.threshold, **mean})

@@ -85,7 +85,7 @@ def embed(texts: Sequence[str], model: Path, progress: Callable[[int], None] = l
             counted = given["attention_mask"].unsqueeze(-1).to(states.dtype)
             mean = (states * counted).sum(1) / counted.sum(1)
             found[places] = torch.nn.functional.normalize(mean, dim=1).float().numpy()
-            progress(start + len(places))
+            progress(len(places))
     return found
 
 

@@ -16,8 +16,6 @@ from etude.recipe import Recipe
 from etude.reporting.findings import Baseline, Example, Findings, Measure, Point, Probe, Source, Tokens, Tuning
 from etude.scoring import Measured, Task
 
-STAGES = ("data", "encoded", "start", "tune", "tuned")
-
 Rows = list[dict[str, Any]]
 
 
@@ -27,7 +25,7 @@ def gather(folder: Path) -> Findings:
     Raises DataError naming the stage that has not been done yet.
     """
     recipe = runs.recipe_of(folder)
-    done = {stage: runs.record(folder, stage) for stage in STAGES}
+    done = {stage: runs.record(folder, stage) for stage in runs.STAGES}
     missing = [stage for stage, record in done.items() if record is None]
     if missing:
         raise DataError(f"{folder}: stage {missing[0]!r} has not been done; `etude run` goes on from there")
@@ -56,7 +54,7 @@ def gather(folder: Path) -> Findings:
         examples=examples,
         probes=probes(folder),
         curve=curve(folder),
-        sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["data"]["sources"]),
+        sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["curated"]["sources"]),
         tokens=tokens(facts["encoded"]["tokens"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
         seconds={stage: record.seconds for stage, record in done.items() if record},
