@@ -12,19 +12,23 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 RANKS = [
     "failures",
     "records journal seeds catalog screen",
-    "similarity encoding packing ragged formats templates",
-    "attention fusing",
+    "similarity encoding packing pairs ragged virtual formats templates",
+    "attention fusing noise",
     "models",
     "sources metrics tunings checkpoints",
-    "steps",
+    "steps tracking",
+    "losses optimizing",
+    "finding",
     "splitting curation mixing previewing training scoring",
     "comparison",
     "recipe",
     "runs preparing manifest shipped",
+    "curating working",
     "reporting",
-    "encoded",
+    "encoded answering",
     "pipeline",
-    "planning doctor showing closing converting importing rewriting",
+    "loading",
+    "planning doctor showing closing converting importing rewriting cleaning suspecting",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
@@ -86,6 +90,7 @@ ALLOWED_SIDEWAYS = {
     ("manifest", "runs"),
     ("planning", "doctor"),
     ("showing", "closing"),
+    ("cleaning", "converting"),  # its reading of any format, and its writers
     ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV
 }
 

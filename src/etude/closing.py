@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from etude import runs
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
 from etude.reporting.words import clip, metric_name, number, signed, span, visible
@@ -39,6 +43,51 @@ def summary(findings: Findings, folder: Path, sentence: str) -> str:
     name = command()
     lines += [f"  {name} show {folder} --row {row_id}", f"  {name} new my-task --from sentiment", f"  {name} preview my-task.yaml"]
     return "\n".join(lines)
+
+
+def curated(folder: Path) -> dict[str, Any]:
+    """What curation did in a run folder, as plain data."""
+    recipe, done = runs.recipe_of(folder), runs.record(folder, "curated")
+    sources = done.facts["sources"] if done else []
+    steps = json.loads((folder / "curated" / "steps.json").read_text(encoding="utf-8"))
+    return {"name": recipe.name, "folder": str(folder), "sources": sources, "checks": steps}
+
+
+def curated_text(found: Mapping[str, Any]) -> str:
+    """The same for a terminal."""
+    kept, dropped = sum(row["train"] for row in found["sources"]), sum(step["dropped"] for step in found["checks"])
+    lines = [f"{found['name']}: {kept + dropped:,} training rows, {kept:,} stay, {dropped:,} leave ({share(dropped, kept + dropped)})"]
+    lines += table(found["checks"])
+    return "\n".join([*lines, f"page: {found['folder']}/curation.html   rows that left: {found['folder']}/dropped.jsonl"])
+
+
+def cleaned_text(found: Mapping[str, Any], out: Path | None, left: Path | None) -> str:
+    """What `etude curate DATA` did, for a terminal."""
+    rows = found["rows"]
+    lines = [f"{found['data']} ({found['format']['type']}): {rows['read']:,} rows, {rows['kept']:,} stay, {rows['dropped']:,} leave "
+             f"({share(rows['dropped'], rows['read'])})" + (f", {rows['bad']:,} unreadable" if rows["bad"] else "")]  # fmt: skip
+    lines += table(found["checks"])
+    lines.append(f"kept: {out}   left: {left}" if out else "nothing was written; -o OUT.jsonl writes the rows that stay")
+    return "\n".join(lines)
+
+
+def table(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line a check: rows seen, dropped (or changed), seconds, and the first example."""
+    lines = [f"  {'check':18} {'rows':>9} {'leave':>8} {'changed':>8} {'seconds':>8}  for example"]
+    for step in checks:
+        examples = step["facts"].get("examples") or step["facts"].get("found") or [{}]
+        first = examples[0]
+        told = first.get("seen") or first.get("text") or first.get("after") or ""
+        where = str(first.get("at") or first.get("origin") or first.get("id", ""))
+        place = f"{where.rsplit('/', 1)[-1]}: " if where else ""
+        numbers = f"{step['rows']:>9,} {step['dropped']:>8,} {step['changed']:>8,} {step['seconds']:>8.1f}"
+        lines.append(f"  {step['name']:18} {numbers}  {clip(place + visible(told), 70) if told else ''}".rstrip())
+    return lines
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent."""
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
 def command() -> str:

@@ -6,7 +6,7 @@ digest holds them all), so a run with another learning rate takes it over, and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,34 @@ from typing import Any
 import numpy as np
 
 from etude import journal, previewing
-from etude.encoding import Truncation
+from etude.encoding import Limit, Truncation
 from etude.previewing import Examiner
 from etude.records import IGNORED, Conversation, Encoded, Fate
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The encoded rows of one part, in order, and the Fates of those that truncation dropped."""
+    """The encoded rows of one part, in order, and the Fates of those that truncation dropped. `sources`: the source of each
+    row, where they were just encoded."""
 
     rows: list[Encoded] = field(default_factory=list)
     fates: list[Fate] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    def sized(self) -> Iterator[tuple[str, int, int]]:
+        """(source, tokens, trained tokens) of every row."""
+        for source, row in zip(self.sources, self.rows, strict=True):
+            yield source, len(row.ids), int((row.labels != IGNORED).sum())
 
 
-def encode(conversations: Iterable[Conversation], examiner: Examiner, most_tokens: int | None, truncation: Truncation) -> Rows:
+def encode(conversations: Iterable[Conversation], examiner: Examiner, most_tokens: Limit, truncation: Truncation) -> Rows:
     """Write and encode each conversation once and show it to the examiner, whose findings say what is broken."""
     found = Rows()
     for row in previewing.seen(conversations, examiner, most_tokens, truncation):
         for one in row.results:
             if isinstance(one, Encoded):
                 found.rows.append(replace(one, weight=row.conversation.notes.get("weight", 1.0)))
+                found.sources.append(str(row.conversation.notes.get("source", "")))
             else:
                 found.fates.append(one)
     return found

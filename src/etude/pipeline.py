@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude import answering, curating, encoded, journal, manifest, preparing, previewing, reporting, runs, steps, training
 from etude.failures import CheckFailed, DataError
+from etude.mixing import realised
 from etude.models import LLM, weights
 from etude.preparing import Data
 from etude.recipe import Recipe
@@ -40,7 +41,8 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         manifest.write(folder, recipe, found, data.inputs, began)
 
         words = [found.digest, templates_of(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
-        limits = [recipe.tune.max_tokens, recipe.tune.truncation]
+        paired = weights.is_encoder_decoder(found.folder)
+        limits = [recipe.tune.max_tokens, recipe.tune.truncation, *([recipe.tune.max_target_tokens] if paired else [])]
         encoded_digest = digest("encoded", recipe, ("seed", "wording", "train_on", "mixture"), [words, curated_digest, limits])
         work.stage("encoded", encoded_digest, ["encoded"], lambda: encode(work, data))
         asked = [words, asking(recipe), data_digest, recipe.dump()["rewrite"] if recipe.rewrite_evaluation else []]
@@ -148,9 +150,10 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
     """Write, encode and check the training and validation rows; raises CheckFailed for a broken mask or format."""
     mixed = preparing.drawn(work.recipe, data)
     train, validation = preparing.training(work.recipe, data, mixed, work.student.encoder.count), preparing.validating(work.recipe, data)
-    examiner = examiner_of(work.student, data)
+    examiner = examiner_of(work.student)
     tune = work.recipe.tune
-    found, held = (encoded.encode(part, examiner, tune.max_tokens, tune.truncation) for part in (train, validation))
+    most = examiner.encoder.limit(tune.max_tokens, tune.max_target_tokens)
+    found, held = (encoded.encode(part, examiner, most, tune.truncation) for part in (train, validation))
     if failures := examiner.found().failures:
         raise CheckFailed("; ".join(failures))
     if not found.rows:
@@ -159,7 +162,11 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
     encoded.save(held, work.folder / "encoded" / "validation.npz")
     facts = encoded.facts(found)
     work.watch.say(f"  {facts['rows']:,} rows, {facts['tokens']:,} tokens an epoch, {facts['trained']:,} of them trained")
-    return {"tokens": facts, "format": work.student.form.name, "mixture": mixed.report.plain()}
+    return {
+        "tokens": facts,
+        "format": work.student.form.name,
+        "mixture": {**mixed.report.plain(), "realised": realised(mixed.report, found.sized())},
+    }
 
 
 # ---- tuning ----------------------------------------------------------------------------------------
@@ -216,25 +223,23 @@ def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.P
     data = curating.curate(recipe, preparing.read(recipe), count=student.count, asking=False).data
     train = preparing.training(recipe, data, preparing.drawn(recipe, data), student.encoder.count)
     validation = preparing.validating(recipe, data)
-    examiner = examiner_of(student, data, previewing.spread(rows, len(train)))
+    examiner = examiner_of(student, previewing.spread(rows, len(train)))
     tune = recipe.tune
     for part in (train, validation):
-        encoded.encode(part, examiner, tune.max_tokens, tune.truncation)
+        encoded.encode(part, examiner, examiner.encoder.limit(tune.max_tokens, tune.max_target_tokens), tune.truncation)
     return examiner.found()
 
 
-def examiner_of(student: Student, data: Data, samples: Collection[int] = ()) -> previewing.Examiner:
+def examiner_of(student: Student, samples: Collection[int] = ()) -> previewing.Examiner:
     """The mask doctor for a student's rows, by the name of their source; keeps the training rows with these numbers as samples."""
     own = previewing.generation_ends(student.weights.folder) or frozenset()
     stops = previewing.stop_ids(student.form, student.encoder)
     lacking = student.tokenizer.convert_ids_to_tokens(sorted(stops - own))
-    sources = {record.id: name for name, parts in data.parts.items() for record in parts.train}
-    held = {record.id: f"{name}, validation" for name, parts in data.parts.items() for record in parts.validation}
     return previewing.Examiner(
         student.form,
         student.encoder,
         ends=own | stops,
         shown=samples,
         notes=[f"the start model's generation_config does not stop at {token!r}; the tuned model's will" for token in lacking],
-        name=lambda c: sources.get(c.id) or held.get(c.id) or c.task or "data",
+        name=lambda c: str(c.notes.get("source") or c.task or "data"),
     )

@@ -148,14 +148,15 @@ def training(recipe: Recipe, data: Data, mixed: Mixed, count: templates.Count | 
     found = []
     for one in mixed.order:
         conversation = choose_trained(next(written[one.source]), recipe.train_on)
-        found.append(conversation if one.weight == 1 else replace(conversation, notes={**conversation.notes, "weight": one.weight}))
+        weight = {} if one.weight == 1 else {"weight": one.weight}
+        found.append(replace(conversation, notes={**conversation.notes, "source": one.source, **weight}))
     return found
 
 
 def validating(recipe: Recipe, data: Data) -> list[Conversation]:
     """The validation rows of all sources, worded as scored ones are."""
-    rows = [c for name, parts in data.parts.items() for c in worded(recipe, name, parts.validation)]
-    return [choose_trained(conversation, recipe.train_on) for conversation in rows]
+    rows = [(f"{name}, validation", c) for name, parts in data.parts.items() for c in worded(recipe, name, parts.validation)]
+    return [choose_trained(replace(c, notes={**c.notes, "source": name}), recipe.train_on) for name, c in rows]
 
 
 def held_out(data: Data, task: Task) -> list[Record]:

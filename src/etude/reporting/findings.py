@@ -155,6 +155,51 @@ class Source:
     licence: str = ""
 
 
+class Clean(NamedTuple):
+    """A metric on the rows of an evaluation set that no training row touches: start and tuned, in the metric's unit."""
+
+    metric: str
+    base: float | None
+    tuned: float | None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """An evaluation set: its rows, those that some training row holds, and the scores on the others (none where none is touched)."""
+
+    name: str
+    rows: int
+    touched: int
+    clean: tuple[Clean, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contamination:
+    """Training rows that were looked at, that hold something of an evaluation set, and that left for it; and the sets."""
+
+    rows: int
+    found: int
+    dropped: int
+    sets: tuple[Touched, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """One source's share of what was trained (the last row, `all`, sums up): rows there are, asked, drawn, different ones among them,
+    repeats, tokens and trained tokens, and its share of all trained tokens."""
+
+    source: str
+    rows: int
+    asked: int
+    drawn: int
+    distinct: int
+    repeats: int
+    tokens: int
+    trained: int
+    trained_share: float
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """The training rows as tokens: rows, all tokens, trained tokens, rows whose prompt was cut, and
@@ -202,6 +247,8 @@ class Findings:
     curve: tuple[Point, ...] = ()
     sources: tuple[Source, ...] = ()
     tokens: Tokens | None = None
+    contamination: Contamination | None = None
+    mixture: tuple[Mixed, ...] = ()
     tuning: Tuning | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: tuple[str, ...] = ()
@@ -262,8 +309,23 @@ def results(findings: Findings) -> dict[str, Any]:
             },
         }
 
+    found = findings.contamination
     return {
+        **({"contamination": contaminated(found)} if found else {}),
         "tasks": {key(task): {key(m.metric): row(m) for m in measures} for task, measures in findings.tasks.items()},
         "seconds": {key(stage): finite(seconds) for stage, seconds in findings.seconds.items()},
         "schema": SCHEMA,
     }
+
+
+def contaminated(found: Contamination) -> dict[str, Any]:
+    """Contamination for results.json."""
+    sets = {
+        one.name: {
+            "rows": one.rows,
+            "touched": one.touched,
+            "clean": {c.metric: {"base": finite(c.base), "tuned": finite(c.tuned)} for c in one.clean},
+        }
+        for one in found.sets
+    }
+    return {"training_rows": found.rows, "contaminated": found.found, "dropped": found.dropped, "sets": sets}

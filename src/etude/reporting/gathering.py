@@ -13,7 +13,21 @@ from etude import comparison, journal, preparing, runs, scoring
 from etude.failures import DataError
 from etude.metrics import METRICS, Metric
 from etude.recipe import Recipe
-from etude.reporting.findings import Baseline, Example, Findings, Measure, Point, Probe, Source, Tokens, Tuning
+from etude.reporting.findings import (
+    Baseline,
+    Clean,
+    Contamination,
+    Example,
+    Findings,
+    Measure,
+    Mixed,
+    Point,
+    Probe,
+    Source,
+    Tokens,
+    Touched,
+    Tuning,
+)
 from etude.scoring import Measured, Task
 
 Rows = list[dict[str, Any]]
@@ -35,6 +49,9 @@ def gather(folder: Path) -> Findings:
     primary: dict[str, str] = {}
     examples: dict[str, tuple[Example, ...]] = {}
     scorecard: dict[str, Any] = {}
+    steps = json.loads((folder / "curated" / "steps.json").read_text(encoding="utf-8"))
+    looked: dict[str, Any] = next((step["facts"] for step in steps if step["name"] == "contamination"), {})
+    clean: dict[str, tuple[Clean, ...]] = {}
     for task in recipe.tasks():
         name = task.task if task.split == "test" else f"{task.task} ({task.split})"
         arms = {arm: answers(folder, task, arm) for arm in ("start", "tuned", *preparing.baselines_of(recipe, task))}
@@ -44,6 +61,9 @@ def gather(folder: Path) -> Findings:
         primary[name] = METRICS.name_of(metrics[0])
         examples[name] = side_by_side(arms, metrics[0], measured)
         scorecard[name] = card(arms["start"], measured)
+        held_out = f"{task.task}.{task.split}"
+        if touched := looked.get("evaluation", {}).get(held_out, {}).get("touched"):
+            clean[held_out] = untouched(arms["start"], metrics, measured, frozenset(touched))
     journal.write_json(folder / "scorecard.json", {"schema": 1, "tasks": scorecard})
     return Findings(
         name=recipe.name,
@@ -56,6 +76,8 @@ def gather(folder: Path) -> Findings:
         curve=curve(folder),
         sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["curated"]["sources"]),
         tokens=tokens(facts["encoded"]["tokens"]),
+        contamination=contamination(looked, clean) if looked else None,
+        mixture=mixture(facts["encoded"]["mixture"]["realised"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
         seconds={stage: record.seconds for stage, record in done.items() if record},
         reused=tuple(stage for stage, record in done.items() if record and record.reused_from),
@@ -96,6 +118,32 @@ def measure(metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed
         label=found.label,
         baselines=baselines,
     )
+
+
+def untouched(
+    rows: Rows, metrics: Sequence[Metric], measured: Mapping[str, Mapping[str, Measured]], touched: frozenset[str]
+) -> tuple[Clean, ...]:
+    """Both models on the rows that no training row touches."""
+    places = [i for i, row in enumerate(rows) if row["id"] not in touched]
+    found = []
+    for metric in metrics if places else ():
+        name = METRICS.name_of(metric)
+        base, tuned = (float(metric.score(measured[arm][name].stats[places].sum(axis=0))) for arm in ("start", "tuned"))
+        found.append(Clean(name, base, tuned, metric.scale))
+    return tuple(found)
+
+
+def contamination(looked: Mapping[str, Any], clean: Mapping[str, tuple[Clean, ...]]) -> Contamination:
+    """What the contamination check found, with the scores on the clean subsets."""
+    sets = looked["evaluation"].items()
+    touched = tuple(Touched(name, one["rows"], len(one["touched"]), clean.get(name, ())) for name, one in sets)
+    return Contamination(looked["rows"], looked["contaminated"], looked["dropped"], touched)
+
+
+def mixture(rows: Sequence[Mapping[str, Any]]) -> tuple[Mixed, ...]:
+    """The realised mixture; nothing for a single source drawn as it is."""
+    keys = ("source", "rows", "asked", "drawn", "distinct", "repeats", "tokens", "trained_tokens", "trained_tokens_share")
+    return tuple(Mixed(*(row[key] for key in keys)) for row in rows)
 
 
 def ends(interval: comparison.Interval) -> tuple[float, float]:

@@ -118,6 +118,26 @@ def data(findings: Findings) -> list[str]:
         blocks.append(
             table(["Dropped because", "Source", ">Rows"], [[inline(reason), inline(name), words.count(n)] for reason, name, n in why])
         )
+    if len(findings.mixture) > 2:
+        head = ["Source", ">Rows", ">Asked", ">Drawn", ">Repeats", ">Tokens", ">Trained tokens", ">Their share"]
+        total = findings.mixture[-1].trained
+        lines = [
+            [
+                inline(m.source),
+                *(words.count(n) for n in (m.rows, m.asked, m.drawn, m.repeats, m.tokens, m.trained)),
+                words.share(m.trained, total),
+            ]
+            for m in findings.mixture
+        ]
+        blocks.append(table(head, lines))
+    if (found := findings.contamination) and found.sets:
+        blocks.append(words.contaminated(found))
+        for one in found.sets:
+            pairs = [
+                f"{words.metric_name(m.metric)} {words.number(m.base, m.scale)} -> {words.number(m.tuned, m.scale)}" for m in one.clean
+            ]
+            if pairs:
+                blocks.append(inline(f"{one.name}: on the {one.rows - one.touched} rows that are not touched: {'; '.join(pairs)}"))
     if findings.tokens:
         t = findings.tokens
         trained = f"{words.count(t.trained)} trained ({words.share(t.trained, t.tokens)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from etude.reporting.findings import Findings, Interval, Measure, bounds, finite
+from etude.reporting.findings import Contamination, Findings, Interval, Measure, bounds, finite
 
 MISSING = "–"
 MINUS = "−"
@@ -211,3 +211,11 @@ def sentence(findings: Findings) -> str:
     text = f"Over {len(leading)} tasks, the tuned model against the start: {'; '.join(parts)}."
     beaten = [f"`{name(task)}`" for task, measure in leading.items() if measure.beaten()]
     return f"{text} A baseline scores above the tuned model on {', '.join(beaten)}." if beaten else text
+
+
+def contaminated(found: Contamination) -> str:
+    """The contamination check in one sentence."""
+    if not found.found:
+        return f"None of {rows(found.rows)} for training holds a question or answer of an evaluation set."
+    left = "all of them left" if found.dropped == found.found else f"{found.dropped:,} of them left" if found.dropped else "they were kept"
+    return f"{found.found:,} of {rows(found.rows)} for training ({share(found.found, found.rows)}) hold something of an evaluation set; {left}."
