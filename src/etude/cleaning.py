@@ -33,6 +33,7 @@ class Cleaned:
     rows: tuple[Row, ...]
     bad: tuple[BadRow, ...]
     applied: Applied
+    beside: Beside
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -96,7 +97,7 @@ def clean(
     def tell(name: str, total: int) -> AbstractContextManager[Any]:
         return counting(told, name, total)
 
-    return Cleaned(path, found.kind, found.why, tuple(rows), tuple(bad), apply(rows, checks, beside, tell))
+    return Cleaned(path, found.kind, found.why, tuple(rows), tuple(bad), apply(rows, checks, beside, tell), beside)
 
 
 def rows_of(found: Opened) -> tuple[list[Row], list[BadRow]]:
@@ -118,6 +119,15 @@ def refuse(path: str, bad: Sequence[BadRow], most: int) -> None:
     """Raise DataError for more unusable rows than allowed."""
     if len(bad) > most:
         raise DataError(f"{path}: {preparing.refusal([(path, row) for row in bad], most)}\n--max-bad-rows {len(bad)} leaves them out")
+
+
+def page(done: Cleaned) -> str:
+    """The page of what was found, as HTML."""
+    from etude.reporting import curation_page
+    from etude.reporting.surveying import survey
+
+    beside = done.beside
+    return curation_page.page(survey(Path(done.path).name, done.rows, done.applied, evaluation=beside.evaluation, labels=beside.labels))
 
 
 def save(done: Cleaned, out: Path, force: bool = False) -> Path:

@@ -161,6 +161,11 @@ def curate(
         str(recipe), checks, origin=converting.origin_of(origin), against=against or (), max_bad_rows=max_bad_rows, watch=watcher()
     )
     left = cleaning.save(done, out, force) if out else None
+    if html is not None:
+        from etude import journal
+
+        journal.write_text(html, cleaning.page(done))
+        print(f"page: {html}", file=sys.stderr)
     print_notes()
     print_json(done.as_json()) if json else print(printable(closing.cleaned_text(done.as_json(), out, left)))
     if done.applied.failures:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from etude import runs
+from etude.curation.keeping import shown as brief
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
 from etude.reporting.words import clip, metric_name, number, signed, span, visible
@@ -81,7 +82,7 @@ def table(checks: Sequence[Mapping[str, Any]]) -> list[str]:
         where = str(first.get("at") or first.get("origin") or first.get("id", ""))
         place = f"{where.rsplit('/', 1)[-1]}: " if where else ""
         numbers = f"{step['rows']:>9,} {step['dropped']:>8,} {step['changed']:>8,} {step['seconds']:>8.1f}"
-        lines.append(f"  {step['name']:18} {numbers}  {clip(place + visible(told), 70) if told else ''}".rstrip())
+        lines.append(f"  {step['name']:18} {numbers}  {brief(place + visible(told), 70) if told else ''}".rstrip())
     return lines
 
 

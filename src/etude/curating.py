@@ -21,17 +21,20 @@ Count = Callable[[str], int]
 
 @dataclass(frozen=True)
 class Curated:
-    """The rows that go on; every rewrite and check in order with its facts; each rewritten row's fate; and why the data must
-    not be used, if so."""
+    """The rows that go on; the training rows that came to the checks and what stood beside them; what the checks did; the rewrites
+    before them, and each rewritten row's fate."""
 
     data: Data
-    steps: tuple[Step, ...]
+    rows: tuple[Row, ...]
+    beside: Beside
+    applied: Applied
+    rewrites: tuple[Step, ...] = ()
     fates: tuple[Mapping[str, str], ...] = ()
-    failures: tuple[str, ...] = ()
 
-    def step(self, name: str) -> Step | None:
-        """The first step of this name."""
-        return next((step for step in self.steps if step.name == name), None)
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every rewrite, then every check."""
+        return (*self.rewrites, *self.applied.steps)
 
 
 def curate(
@@ -66,7 +69,7 @@ def curate(
     rows = [row for name, one in parts.items() for row in rows_of(recipe, name, one.train)]
     found = apply(rows, [check for check in recipe.curate if asking or not asks(check)], beside, tell)
     kept = shared_out(parts, where, rows, found)
-    return Curated(replace(data, parts=kept), (*steps, *found.steps), fates, found.failures)
+    return Curated(replace(data, parts=kept), tuple(rows), beside, found, steps, fates)
 
 
 def rewrite_parts(recipe: Recipe, data: Data, tell: Tell) -> tuple[dict[str, Parts], tuple[Step, ...], tuple[Mapping[str, str], ...]]:
@@ -100,7 +103,7 @@ def shared_out(parts: Mapping[str, Parts], where: Sequence[tuple[str, Record]], 
         kept[home[id(row)]].append(row.record)
     left: dict[str, list[tuple[Record, Any]]] = {name: [] for name in parts}
     for row, fate, check in found.dropped:
-        reason = fate.reason if fate.reason.startswith(check) else f"{check}: {fate.reason}"
+        reason = check if fate.reason == check else f"{check}: {fate.reason}"
         left[home[id(row)]].append((row.record, replace(fate, reason=reason)))
     return {
         name: replace(

@@ -13,8 +13,10 @@ from etude.mixing import realised
 from etude.models import LLM, weights
 from etude.preparing import Data
 from etude.recipe import Recipe
+from etude.reporting import curation_page
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import gather
+from etude.reporting.surveying import survey
 from etude.screen import Silent, Watch, counting
 from etude.training import Step
 from etude.working import Student, Work
@@ -77,7 +79,7 @@ def rows(work: Work) -> tuple[Data, str, str]:
     work.stage("data", data_digest, ["data"], lambda: read_data(work))
     model = work.student.weights.digest if any(curating.asks(c) or curating.counts_tokens(c) for c in recipe.curate) else ""
     curated_digest = digest("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [data_digest, templates_of(recipe), model])
-    work.stage("curated", curated_digest, ["curated", "dropped.jsonl"], lambda: curated(work))
+    work.stage("curated", curated_digest, ["curated", "dropped.jsonl", "curation.html", "curation.md"], lambda: curated(work))
     return preparing.stored(folder / "curated", recipe), data_digest, curated_digest
 
 
@@ -124,21 +126,33 @@ def curated(work: Work) -> dict[str, Any]:
             return work.student.answering()
         return Student(weights.locate(name, work.watch.say), work.recipe).answering()
 
+    count = work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None
     found = curating.curate(
         work.recipe,
         preparing.stored(work.folder / "data", work.recipe),
-        count=work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None,
+        count=count,
         model=model,
         folder=work.folder / "asked",
         tell=lambda name, total: counting(work.watch, f"curate: {name}", total),
     )
     curating.write(found, work.folder)
+    beside = found.beside
+    shown = survey(
+        work.recipe.name,
+        found.rows,
+        found.applied,
+        rewrites=found.rewrites,
+        evaluation=beside.evaluation,
+        labels=beside.labels,
+        count=count,
+    )
+    curation_page.write(shown, work.folder)
     for step in found.steps:
         if step.dropped or step.changed:
             done = f"{step.dropped:,} rows dropped" if step.dropped else f"{step.changed:,} rows changed"
             work.watch.say(f"  {step.name}: {done} of {step.rows:,} (dropped.jsonl says why)")
-    if found.failures:
-        raise CheckFailed("; ".join(found.failures))
+    if found.applied.failures:
+        raise CheckFailed("; ".join(found.applied.failures))
     if not any(parts.train for parts in found.data.parts.values()):
         raise DataError(
             "curation leaves no training row: " + ", ".join(f"{s.name} dropped {s.dropped:,}" for s in found.steps if s.dropped)

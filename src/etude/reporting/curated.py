@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.curation.diversity import Answered, Coverage, Figures
 from etude.curation.diversity.figures import jsonable
+from etude.curation.texts import question
 from etude.reporting.findings import finite
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ LISTED = 40
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """One row that a check dropped: where it came from, why, what was seen, and of which row it is a duplicate."""
+    """One row that a check dropped: where it came from, why, what was seen, and of which row (`of`, with the
+    question `beside`) it is a duplicate."""
 
     id: str
     origin: str
@@ -33,6 +35,7 @@ class Dropped:
     answer: str
     seen: str = ""
     of: str = ""
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,8 @@ def results(curated: Curated) -> dict[str, Any]:
 def checked(applied: Applied, rewrites: Sequence[Step] = ()) -> tuple[Checked, ...]:
     """The lines of the table from what `curation.applying` gives: the rewrites, then the checks in their order."""
     lines, at = [rewritten(step) for step in rewrites], 0
+    wanted = {fate.of for _, fate, _ in applied.dropped if fate.of}
+    others = {row.id: row for row in (*applied.kept, *(row for row, _, _ in applied.dropped)) if row.id in wanted}
     for step in applied.steps:
         out = applied.dropped[at : at + step.dropped]
         at += step.dropped
@@ -171,7 +176,7 @@ def checked(applied: Applied, rewrites: Sequence[Step] = ()) -> tuple[Checked, .
         counts: Counter[str] = Counter()
         for row, fate, _ in out:
             counts[fate.reason] += 1
-            shown.append(dropped(row, fate.reason, seen.get(row.id, ""), fate.of))
+            shown.append(dropped(row, fate.reason, seen.get(row.id, ""), fate.of, others.get(fate.of)))
         # one of each reason first, so that a rare one is seen too
         first = {one.reason: one for one in reversed(shown)}
         order = [first[reason] for reason, _ in counts.most_common()]
@@ -199,10 +204,10 @@ def rewritten(step: Step) -> Checked:
     return Checked(step.name, step.settings, step.rows, step.dropped, step.changed, step.seconds, why, changes=changes)
 
 
-def dropped(row: Row, reason: str, seen: str = "", of: str = "") -> Dropped:
-    """A row as an example."""
-    asked = f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
-    return Dropped(row.id, str(row.record.origin), reason, asked, row.answer, seen, of)
+def dropped(row: Row, reason: str, seen: str = "", of: str = "", other: Row | None = None) -> Dropped:
+    """A row as an example; `other`: the row that stands for it."""
+    beside = question(other) if other is not None else ""
+    return Dropped(row.id, str(row.record.origin), reason, question(row), row.answer, seen, of, beside)
 
 
 def kept(before: Sequence[Row], after: Sequence[Row]) -> tuple[Kept, ...]:
@@ -216,6 +221,6 @@ def suspected(found: Sequence[Suspect], rows: Sequence[Row]) -> tuple[Suspected,
     by_id = {row.id: row for row in rows}
     there = [(one, by_id[one.id]) for one in found if one.id in by_id]
     return tuple(
-        Suspected(one.id, str(row.record.origin), one.group, one.loss, one.median, one.reason, dropped(row, "").question, row.answer)
+        Suspected(one.id, str(row.record.origin), one.group, one.loss, one.median, one.reason, question(row), row.answer)
         for one, row in there
     )

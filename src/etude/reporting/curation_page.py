@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,9 @@ def fragments(curated: Curated, key: str = "curation") -> dict[str, Markup]:
     return {name: markupsafe.Markup(part) for name, part in found.items()}
 
 
+@lru_cache(maxsize=1)
 def engine() -> Any:
-    """The template engine with what the pictures need."""
+    """The template engine with what the pictures need; kept, since compiling templates takes longer than filling them."""
     made = environment()
     made.globals.update(drawn=curation_charts, settings=settings, top=top)
     return made
@@ -196,7 +198,9 @@ def figures_of(curated: Curated) -> list[str]:
     for was in before.lengths:
         now = after.length(was.part, was.unit) if after else None
         later = f"{now.median:,}" if now else words.MISSING
-        rows.append([f"{was.unit} an {was.part}", f"{was.median:,}", later, f"{was.mean:,.1f}", f"{now.mean:,.1f}" if now else words.MISSING])
+        rows.append(
+            [f"{was.unit} an {was.part}", f"{was.median:,}", later, f"{was.mean:,.1f}", f"{now.mean:,.1f}" if now else words.MISSING]
+        )
     blocks = ["## Figures", table(["Length", ">Median", ">after", ">Mean", ">after"], rows)]
     lines = curation_charts.verb_lines(before, after, 10)
     blocks.append(
