@@ -9,8 +9,10 @@ from scipy import optimize
 from scipy import stats as oracle
 
 from etude.comparison import Interval, compare, interval, mid_p, smallest_difference, tango, wilson
-from etude.metrics.classification import F1, Accuracy
-from etude.metrics.overlap import Bleu, Chrf, RougeL
+from etude.metrics.classification import Accuracy
+from etude.metrics.confusion import F1
+from etude.metrics.overlap import Bleu, Chrf
+from etude.metrics.rouge import RougeL
 from etude.records import Prediction
 
 

@@ -35,6 +35,7 @@ def recipe(folder, facts, **given):
         "tune": {"method": {"type": "lora", "r": 2}, "rows_per_step": 8, "learning_rate": 0.01, "evaluate_every": 2},
         "score": [{"task": "facts", "metrics": ["rougeL", "exact_match", "bleu"], "shots": 2, "sampling": {"max_new_tokens": 6}}],
         "probes": ["Who are you?"],
+        "forgetting": False,
     }
     return build({**raw, **given})
 

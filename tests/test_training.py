@@ -218,6 +218,7 @@ def test_lora_loads_with_plain_peft(tiny, tmp_path):
     assert sorted(p.name for p in (tmp_path / "model").iterdir() if p.suffix != ".md") == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "start_model.json",
     ]
     plain = PeftModel.from_pretrained(tiny("llama"), str(tmp_path / "model")).eval()
     with torch.no_grad():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from etude import journal, preparing, runs, scoring, templates
+from etude import forgetting, journal, preparing, runs, scoring, steps
+from etude.baselines import TRIVIAL
+from etude.failures import RecipeError, nearest
+from etude.formats.documents import with_documents
+from etude.metrics import METRICS
 from etude.models import Sampling
 from etude.models.local import Local
 from etude.preparing import Data
@@ -24,6 +28,7 @@ def outputs_of(recipe: Recipe, arms: Sequence[str]) -> list[str]:
     named = [(task, arm) for task in recipe.tasks() for arm in arms if arm != "baselines"]
     named += [(task, arm) for task in recipe.tasks() for arm in preparing.baselines_of(recipe, task) if "baselines" in arms]
     probes = [f"predictions/probes.{arm}.jsonl" for arm in arms if arm != "baselines"]
+    probes += [f"forgetting/{arm}.jsonl" for arm in arms if arm != "baselines" and recipe.forgetting]
     return [runs.predictions_file(task, arm) for task, arm in named] + probes
 
 
@@ -42,19 +47,66 @@ def everything(work: Work, data: Data, model: Local, arm: str) -> dict[str, Any]
     """One model's answers to every task and probe."""
     near_ties = 0
     for task in work.recipe.tasks():
-        near_ties += ask(work, model, task, arm, preparing.worded(work.recipe, task.task, preparing.held_out(data, task)))
+        near_ties += ask(work, model, task, arm, preparing.asked(work.recipe, data, task))
     probe(work, model, arm)
+    if work.recipe.forgetting:
+        forget(work, model, arm)
     return {"near_ties": near_ties}
+
+
+def forget(work: Work, model: Local, arm: str) -> None:
+    """One model's bits a token on prose and code, and its answers to the small tasks, in forgetting/<arm>.jsonl. A model of source
+    and target reads no plain text, and only answers."""
+    texts = {} if model.paired else {"prose": forgetting.prose(), "code": forgetting.code()}
+    total = sum(map(len, texts.values())) + len(forgetting.tasks())
+    with counting(work.watch, f"forgetting: {arm}", total, "texts") as progress:
+        reader = Local(model.model, model.tokenizer, with_documents(model.form, model.tokenizer)) if texts else model
+        rows = [{"kind": kind, **row} for kind, given in texts.items() for row in forgetting.read(reader, given, progress)]
+        rows += [{"kind": "tasks", **row} for row in forgetting.answer(model, progress)]
+    journal.write_rows(work.folder / "forgetting" / f"{arm}.jsonl", rows)
 
 
 def baselines(work: Work, data: Data) -> dict[str, Any]:
     """The trivial baselines' answers to every task."""
     model = work.student.answering()
     for task in work.recipe.tasks():
-        asked = preparing.worded(work.recipe, task.task, preparing.held_out(data, task))
+        asked = preparing.asked(work.recipe, data, task)
         for baseline in preparing.baselines_of(work.recipe, task):
             answer_baseline(work, model, data, task, baseline, asked)
     return {}
+
+
+def evaluator(work: Work, data: Data) -> Callable[[PreTrainedModel], Mapping[str, float]] | None:
+    """What training asks every so often: the metrics of each task on the first validation rows, as `task.metric`; None where the
+    recipe wants none. Raises RecipeError where no source of a task has validation rows."""
+    tune = work.recipe.tune
+    if tune.metrics_every == "never" and tune.best_by == steps.LOSS:
+        return None
+    held = [replaced for task in work.recipe.tasks() if data.parts[(replaced := on_validation(task, tune.metrics_rows)).task].validation]
+    if not held:
+        raise RecipeError("tune: metrics are measured on validation rows, and there are none; set split.validation")
+    known = [f"{task.task}.{METRICS.name_of(metric)}" for task in held for metric in preparing.metrics_of(work.recipe, task)]
+    if tune.best_by not in (steps.LOSS, *known):
+        raise RecipeError(f"tune.best_by: {tune.best_by!r} is not measured{nearest(tune.best_by, [steps.LOSS, *known])}")
+    asked = [(task, preparing.asked(work.recipe, data, task)) for task in held]
+
+    def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
+        local = work.student.answering(model)
+        found: dict[str, float] = {}
+        for task, questions in asked:
+            sampling = preparing.sampling_of(work.recipe, task)
+            answers = local.complete([question.question() for question in questions], sampling)
+            rows = [scoring.answered(q, [a.text for a in drawn]) for q, drawn in zip(questions, answers, strict=True)]
+            metrics = preparing.metrics_of(work.recipe, task)
+            found |= {f"{task.task}.{name}": one.value for name, one in scoring.measure(rows, metrics, task.task).items()}
+        return found
+
+    return evaluate
+
+
+def on_validation(task: Task, rows: int) -> Task:
+    """The same task on some validation rows."""
+    return task.model_copy(update={"split": "validation", "limit": min(rows, task.limit or rows)})
 
 
 def ask(work: Work, model: Local, task: Task, arm: str, asked: Sequence[Conversation]) -> int:
@@ -65,24 +117,19 @@ def ask(work: Work, model: Local, task: Task, arm: str, asked: Sequence[Conversa
 
 
 def answer_baseline(work: Work, model: Local, data: Data, task: Task, baseline: str, asked: Sequence[Conversation]) -> None:
-    """One trivial baseline's answers: majority class, few-shot start model, label-constrained start model."""
+    """One baseline's answers: a trivial one, the few-shot start model, the label-constrained start model."""
     path = work.folder / runs.predictions_file(task, baseline)
-    train = data.parts[task.task].train
-    template = preparing.template_of(work.recipe, task.task)
     if baseline == "few_shot":
-        exemplars = templates.pick_exemplars(train, task.shots, work.recipe.seed, template)
-        records = preparing.held_out(data, task)
-        ask(work, model, task, baseline, preparing.worded(work.recipe, task.task, records, exemplars))
+        ask(work, model, task, baseline, preparing.asked(work.recipe, data, task, max(task.shots, task.few_shot)))
         return
-    labels = [c.answer() for c in preparing.worded(work.recipe, task.task, train)]
-    if baseline == "majority":
-        journal.write_rows(path, scoring.majority(asked, labels))
-        return
-    choices = sorted(set(labels))
-    with counting(work.watch, f"{task.task}: {baseline}", len(asked)) as progress:
-        chosen = model.choose([c.question() for c in asked], choices, progress)
-    rows = [scoring.answered(c, [choices[best]], ["stop"]) for c, (best, _) in zip(asked, chosen, strict=True)]
-    journal.write_rows(path, rows)
+    trained = preparing.worded(work.recipe, task.task, data.parts[task.task].train)
+    if baseline in TRIVIAL:
+        answers = TRIVIAL[baseline](asked, trained)
+    else:
+        choices = sorted({c.answer() for c in trained})
+        with counting(work.watch, f"{task.task}: {baseline}", len(asked)) as progress:
+            answers = [choices[best] for best, _ in model.choose([c.question() for c in asked], choices, progress)]
+    journal.write_rows(path, [scoring.answered(c, [answer], ["stop"]) for c, answer in zip(asked, answers, strict=True)])
 
 
 def probe(work: Work, model: Local, arm: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from etude import pairs, virtual
 from etude.packing import Pack
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def attend(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each document. query (1, heads, tokens, d), key and value (1, kv heads, tokens, d);
-    returns (1, tokens, heads, d). Raises ValueError for features it does not honour."""
+    returns (1, tokens, heads, d). Keys that stand before the first query's are the start of the prefix.
+    Raises ValueError for features it does not honour."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -76,7 +78,11 @@ def attend(
     window = kwargs.get("sliding_window")
     if window is not None and documents.prefix + max(documents.lengths, default=0) > window:
         raise ValueError(f"a document is longer than the sliding window of {window} tokens")
-    if dropout == 0.0 and ragged.available(query):
+    if (ahead := key.shape[2] - query.shape[2]) > 0:  # keys that were given: they ask nothing, so zeros ask in their place
+        query = torch.nn.functional.pad(query, (0, 0, ahead, 0))
+        output, _ = attend(module, query, key, value, attention_mask, scaling, dropout, documents, **kwargs)
+        return output[:, ahead:], None
+    if dropout == 0.0 and query.dtype == key.dtype == value.dtype and ragged.available(query):  # autocast leaves them different
         calls = documents.calls(query.shape[1] // key.shape[1])
         return ragged.attend(query, key, value, scaling, calls, documents.prefix), None
     groups = query.shape[1] // key.shape[1]
@@ -122,22 +128,28 @@ def enable(model: PreTrainedModel) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def target_logits(model: PreTrainedModel, pack: Pack) -> torch.Tensor:
+def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Tensor:
     """Logits (targets, vocabulary) at `pack.sources`. A pack of one document without a prefix needs
-    no document attention; any other must be called inside `enable(model)`."""
+    no document attention; any other must be called inside `enable(model)`. An encoder-decoder's batch is padded and needs none."""
     import torch
 
+    if isinstance(pack, pairs.Pairs):
+        return pairs.target_logits(model, pack)
     device = next(model.parameters()).device
+    ahead = virtual.count(model)
     sources = torch.from_numpy(pack.sources).to(device)
     ids = torch.from_numpy(pack.ids).to(device)[None]
-    positions = torch.from_numpy(pack.positions).to(device)[None]
-    given: dict[str, Any] = {}
+    positions = torch.from_numpy(pack.positions).to(device)[None] + ahead
+    given: dict[str, Any] = virtual.given(model, ids) if ahead else {"input_ids": ids}
+    if "inputs_embeds" in given:  # the virtual tokens are read in this pass, too
+        sources = sources + ahead
+        positions = torch.cat([torch.arange(ahead, device=device)[None], positions], 1)
     if model.config._attn_implementation == NAME:
-        given["documents"] = Documents(pack.prefix, tuple(end - start for start, end in pack.bounds))
+        given["documents"] = Documents(ahead + pack.prefix, tuple(end - start for start, end in pack.bounds))
     if takes_logits_to_keep(model):
         given["logits_to_keep"] = sources
-        return model(input_ids=ids, position_ids=positions, use_cache=False, **given).logits[0]  # type: ignore[no-any-return]
-    return model(input_ids=ids, position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
+        return virtual.bare(model)(position_ids=positions, use_cache=False, **given).logits[0]  # type: ignore[no-any-return]
+    return virtual.bare(model)(position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
 
 
 def takes_logits_to_keep(model: PreTrainedModel) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +38,34 @@ def learning(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def save(folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> Checkpoint:
-    """Write the checkpoint of `step` under `folder`; raises NoSpace with nothing half-made left behind."""
+def random_state() -> dict[str, Any]:
+    """The state of torch's generators, the GPUs' too."""
+    import torch
+
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    scaler: Any = None,
+    method: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Write the checkpoint of `step` under `folder`; raises NoSpace with nothing half-made left behind.
+
+    `scaler` is float16's loss scaler, where there is one; `method` what the tuning method keeps besides the weights.
+    """
     import torch
     from safetensors.torch import save_file
 
     target = folder / f"step-{step:06d}"
     with journal.staged(target) as stage:
         save_file({name: p.detach().contiguous() for name, p in learning(model).items()}, str(stage / "weights.safetensors"))
-        torch.save({"optimizer": optimizer.state_dict(), "random": torch.get_rng_state()}, stage / "state.pt")
+        state = {"optimizer": optimizer.state_dict(), "random": random_state(), "scaler": scaler.state_dict() if scaler else None}
+        torch.save({**state, "method": dict(method or {})}, stage / "state.pt")
         journal.write_json(stage / "progress.json", progress)
         seal(stage, step)
     return Checkpoint(target, step, progress)
@@ -104,14 +124,24 @@ def restore_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
             parameter.copy_(saved[name])
 
 
-def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Put weights, optimizer and random state back as they were."""
+def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scaler: Any = None) -> dict[str, Any]:
+    """Put weights, optimizer, random state and float16's scaler back as they were; gives what the tuning method kept."""
     import torch
 
     restore_weights(checkpoint, model)
     state = torch.load(checkpoint.folder / "state.pt", weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
+    if scaler and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if len(state["random"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    return state["method"]  # type: ignore[no-any-return]
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints under `folder`, the newest first."""
+    return sorted((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), reverse=True)
 
 
 def prune(folder: Path, keep: set[int]) -> None:

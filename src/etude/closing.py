@@ -11,6 +11,7 @@ from typing import Any
 
 from etude import runs
 from etude.curation.keeping import shown as brief
+from etude.finding import Curve
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
 from etude.reporting.words import clip, metric_name, number, signed, span, visible
@@ -84,6 +85,28 @@ def table(checks: Sequence[Mapping[str, Any]]) -> list[str]:
         numbers = f"{step['rows']:>9,} {step['dropped']:>8,} {step['changed']:>8,} {step['seconds']:>8.1f}"
         lines.append(f"  {step['name']:18} {numbers}  {brief(place + visible(told), 70) if told else ''}".rstrip())
     return lines
+
+
+def plain_curve(curve: Curve) -> dict[str, Any]:
+    """A learning-rate curve as plain data."""
+    points = [{"rate": r, "loss": x, "smoothed": y} for r, x, y in zip(curve.rates, curve.losses, curve.smoothed, strict=True)]
+    return {"suggestion": curve.suggestion, "diverged": curve.diverged, "curve": points}
+
+
+def curve_text(curve: Curve) -> str:
+    """The same for a terminal: a line every few rates, the loss as a bar."""
+    low, high = min(curve.smoothed), max(curve.smoothed)
+    lines = ["learning rate   loss (smoothed)"]
+    for rate, loss in list(zip(curve.rates, curve.smoothed, strict=True))[:: max(1, len(curve.rates) // 20)]:
+        lines.append(f"  {rate:9.1e}  {loss:8.4f}  {'#' * round(40 * (loss - low) / ((high - low) or 1))}")
+    said = f"try tune.learning_rate={curve.suggestion:.1e}" if curve.suggestion else "no rate stands out: the loss never falls"
+    return "\n".join([*lines, said])
+
+
+def tuned_text(trained: Mapping[str, Any], folder: Path) -> str:
+    """What tuning alone did."""
+    best = f", best at {trained['best_step']}" if trained.get("best_step") else ""
+    return f"{trained['steps']} steps{best}, {trained['tokens']:,} tokens, {trained['seconds']:.0f} s; the model is in {folder / 'model'}"
 
 
 def share(part: int, whole: int) -> str:

@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from etude.metrics import Metric
+from etude.metrics import Metric, bounds, lower_is_better
 from etude.seeds import stream
 
 LEVEL = 0.05
@@ -69,7 +69,7 @@ class Comparison:
 
 def interval(stats: np.ndarray, metric: Metric, seed: int = 0) -> Interval:
     """The interval of one arm's score; the whole range of the metric where nothing can be said."""
-    whole = Interval(0.0, metric.scale)
+    whole = Interval(*bounds(metric))
     if len(stats) == 0 or not np.isfinite(stats).all():
         return whole
     of = kind(stats)
@@ -79,7 +79,7 @@ def interval(stats: np.ndarray, metric: Metric, seed: int = 0) -> Interval:
         return whole
     if of == "mean":
         mean, half = float(stats[:, 0].mean()), t_half_width(stats[:, 0])
-        return Interval(max(0.0, mean - half), min(metric.scale, mean + half))
+        return Interval(max(whole.low, mean - half), min(whole.high, mean + half))
     return percentiles(resampled(metric, seed, stats)[0])
 
 
@@ -98,7 +98,7 @@ def compare(base: np.ndarray, tuned: np.ndarray, metric: Metric, seed: int = 0) 
         return Comparison(math.nan, whole, 1.0, items, "none", ONE_SEED, f"cannot test: {why}")
     difference = metric.score(tuned.sum(axis=0)) - metric.score(base.sum(axis=0))
     found, p, smallest, method = TESTS[of](base, tuned, metric, seed)
-    words = f"cannot test: {why}" if why else verdict(difference, found, p, smallest, metric.scale)
+    words = f"cannot test: {why}" if why else verdict(difference, found, p, smallest, metric.scale, lower_is_better(metric))
     return Comparison(difference, found, p, items, method, ONE_SEED, words)
 
 
@@ -136,12 +136,12 @@ def untestable(base: np.ndarray, tuned: np.ndarray, of: Kind) -> str:
     return ""
 
 
-def verdict(difference: float, found: Interval, p: float, smallest: float, scale: float) -> str:
-    """The comparison in words."""
+def verdict(difference: float, found: Interval, p: float, smallest: float, scale: float, lower: bool = False) -> str:
+    """The comparison in words; `lower`: a smaller score is the better one."""
     digits = 3 if scale <= 1 else 2
     if p < LEVEL:
         sure = "p < .001" if p < 0.001 else f"p = {p:.3f}"
-        side = "better" if difference > 0 else "worse"
+        side = "better" if (difference > 0) != lower else "worse"
         return f"{side}: {difference:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], {sure}"
     return f"no difference shown; could have seen >= {smallest:.{digits}f}"
 

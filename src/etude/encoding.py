@@ -1,4 +1,4 @@
-"""Segments -> token ids and labels, for decoder-only models.
+"""Segments -> token ids and labels, for decoder-only and encoder-decoder models.
 
 The rules that keep the mask honest:
 
@@ -8,8 +8,11 @@ The rules that keep the mask honest:
 - A special segment is one added token, by id. Plain text goes through a copy of the tokenizer in which added
   tokens do not exist and nothing is added at either end, so `<|im_end|>` in data stays text and there is no
   BOS beyond what the format writes.
-- Truncation takes tokens out of the middle of the prompt, or drops or refuses the row; it never takes an
-  answer or its end.
+- Truncation takes tokens out of the prompt (its middle, start or end), or drops or refuses the row; it never
+  takes an answer or its end.
+
+An encoder-decoder's row (`Encoder.paired`) is its source and then its target in one array: the target is what stands
+from the first trained token on, and is tokenised as a text of its own, as the decoder will write it.
 """
 
 from __future__ import annotations
@@ -30,12 +33,33 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-Truncation = Literal["cut_middle", "drop", "refuse"]
+Truncation = Literal["cut_middle", "cut_start", "cut_end", "drop", "refuse"]
 
 EDGE = 8
 """Tokens kept at each end of a prompt stretch that is cut: room for `user\\n`, `\\n\\n### Response:` and the like."""
 SHORT, MOST_KNOWN = 40, 4096
 """Texts of at most so many characters, and so many of them, are remembered with their ids."""
+
+
+class Lengths(NamedTuple):
+    """Most tokens of an encoder-decoder's row: of its source and of its target, each with its end (None: no limit)."""
+
+    source: int | None
+    target: int | None
+
+
+Limit = int | Lengths | None
+"""Most tokens of a row: of the whole row, or of an encoder-decoder's two texts."""
+
+
+class Cutting(NamedTuple):
+    """Where a prompt that is too long is cut, and how many tokens of each stretch stay at an end that is."""
+
+    truncation: Truncation = "cut_middle"
+    edge: int = EDGE
+
+
+MIDDLE = Cutting()
 
 
 class Piece(NamedTuple):
@@ -58,11 +82,13 @@ class Encoder:
     joined: Tokenizer = field(repr=False)
     known: dict[tuple[int, str], list[int]] = field(default_factory=dict, repr=False)
     """Short texts met before -> their ids: a format's headers come with every row."""
+    paired: bool = False
+    """Whether the rows are an encoder-decoder's: source and target are two texts."""
 
     @staticmethod
-    def of(tokenizer: PreTrainedTokenizerFast) -> Encoder:
-        """An encoder for a fast tokenizer. Raises RecipeError for a slow one, and for one that cannot be kept
-        from reading an added token's text as that token."""
+    def of(tokenizer: PreTrainedTokenizerFast, paired: bool = False) -> Encoder:
+        """An encoder for a fast tokenizer; `paired` for an encoder-decoder's. Raises RecipeError for a slow tokenizer, and
+        for one that cannot be kept from reading an added token's text as that token."""
         if not getattr(tokenizer, "is_fast", False):
             raise RecipeError(
                 f"the tokenizer ({type(tokenizer).__name__}) is a slow one, which cannot keep special tokens out of data; "
@@ -72,7 +98,7 @@ class Encoder:
         first = plain(json.loads(tokenizer.backend_tokenizer.to_str()), added)
         later = unprefixed(first, after_plain=False)
         first_one, later_one, joined_one = build([first, later, unprefixed(later, after_plain=True)])
-        encoder = Encoder(tokenizer, added, first_one, later_one, joined_one)
+        encoder = Encoder(tokenizer, added, first_one, later_one, joined_one, paired=paired)
         for text in added:
             if set(encoder.ids([Segment(text)])) & (set(added.values()) - {tokenizer.unk_token_id}):
                 raise RecipeError(f"the tokenizer reads the text {text!r} as a special token even when told not to")
@@ -90,11 +116,14 @@ class Encoder:
         """The tokens of `segments`, one piece for each added token and each joined plain text. Raises DataError
         for a special segment that is no added token and for text that is no Unicode."""
         pieces: list[Piece] = []
+        begun: set[bool] = set()  # of an encoder-decoder's two texts, untrained and trained, those that have words
         for segment in joined(segments):
             if segment.special:
                 pieces.append(Piece([self._token(segment.text)], segment.trained, True))
             elif segment.text:
-                tokenise = self.first if not pieces else self.later if pieces[-1].special else self.joined
+                begins = not pieces or (self.paired and segment.trained not in begun)
+                begun.add(segment.trained)
+                tokenise = self.first if begins else self.later if pieces[-1].special else self.joined
                 key = (id(tokenise), segment.text)
                 if key in self.known:
                     pieces.append(Piece(self.known[key], segment.trained, False))
@@ -120,20 +149,30 @@ class Encoder:
         self,
         id: str,
         segments: Sequence[Segment],
-        most_tokens: int | None = None,
+        most_tokens: Limit = None,
         truncation: Truncation = "cut_middle",
         where: str = "",
     ) -> Encoded | Fate:
         """The row `id` as ids and labels of at most `most_tokens` tokens (None: no limit), or why it is dropped.
 
-        A row that is too long is cut in the middle of its longest prompt stretches (`cut_middle`; `cut` counts
-        the tokens taken; dropped when the rest alone is too long), dropped (`drop`), or raises DataError naming
-        `where` (`refuse`). A row without a trained token is dropped. Nothing of an answer is ever cut.
+        A row that is too long is cut in the middle of its longest prompt stretches (`cut_middle`; `cut` counts the tokens
+        taken; dropped when the rest alone is too long) or from the start or end of the prompt on (`cut_start`, `cut_end`),
+        dropped (`drop`), or raises DataError naming `where` (`refuse`). A row without a trained token is dropped, and so is an
+        encoder-decoder's with a target that is too long. Nothing of an answer is ever cut.
         """
         try:
-            return fit(id, self.pieces(segments), most_tokens, truncation)
+            return fit(id, self.pieces(segments), most_tokens, self.cutting(truncation))
         except DataError as error:
             raise DataError(f"{where or id}: {error}") from error
+
+    def cutting(self, truncation: Truncation) -> Cutting:
+        """How rows are cut. An encoder's source has no markup at its ends that must stay: cut from a side, it loses what a
+        tokenizer's own truncation takes there."""
+        return Cutting(truncation, 0 if self.paired and truncation != "cut_middle" else EDGE)
+
+    def limit(self, row: int | None, target: int | None) -> Limit:
+        """Most tokens of a row: `row` of a whole one, or of an encoder-decoder's source, and `target` of its target."""
+        return Lengths(row, target) if self.paired else row
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of an answer's ids, without special tokens and with its white space as it is."""
@@ -144,7 +183,7 @@ def examples(
     encoder: Encoder,
     form: ChatFormat,
     conversation: Conversation,
-    most_tokens: int | None = None,
+    most_tokens: Limit = None,
     truncation: Truncation = "cut_middle",
 ) -> list[Encoded | Fate]:
     """A conversation as training examples, all with its id: one, or one an answer where the format rewrites
@@ -172,17 +211,24 @@ def joined(segments: Sequence[Segment]) -> list[Segment]:
     return out
 
 
-def fit(id: str, pieces: Sequence[Piece], most_tokens: int | None, truncation: Truncation) -> Encoded | Fate:
-    """The pieces as one example of at most `most_tokens` tokens, or why the row is dropped (see `Encoder.encode`)."""
+def fit(id: str, pieces: Sequence[Piece], limit: Limit, cutting: Cutting = MIDDLE) -> Encoded | Fate:
+    """The pieces as one example within `limit`, or why the row is dropped (see `Encoder.encode`)."""
     if not any(piece.trained and piece.ids for piece in pieces):
         return Fate.drop(id, "no trained token")
-    length = sum(len(piece.ids) for piece in pieces)
-    over = max(length - most_tokens, 0) if most_tokens else 0
-    if over and truncation == "drop":
-        return Fate.drop(id, f"longer than {most_tokens} tokens")
-    if over and truncation == "refuse":
-        raise DataError(f"{length} tokens, more than the limit of {most_tokens}; raise the limit, or let truncation be cut_middle or drop")
-    shorter = shorten(pieces, over) if over else pieces
+    what, length, most = "", sum(len(piece.ids) for piece in pieces), limit
+    if isinstance(limit, Lengths):
+        target = sum(len(piece.ids) for piece in pieces if piece.trained)
+        if limit.target and target > limit.target:
+            if cutting.truncation == "refuse":
+                raise DataError(f"the answer has {target} tokens, more than the limit of {limit.target}; raise the limit")
+            return Fate.drop(id, f"answer longer than {limit.target} tokens")
+        what, length, most = "source ", length - target, limit.source
+    over = max(length - most, 0) if isinstance(most, int) and most else 0
+    if over and cutting.truncation == "drop":
+        return Fate.drop(id, f"{what}longer than {most} tokens")
+    if over and cutting.truncation == "refuse":
+        raise DataError(f"{what}{length} tokens, more than the limit of {most}; raise the limit, or let truncation be cut_middle or drop")
+    shorter = shorten(pieces, over, cutting) if over else pieces
     if shorter is None:
         return Fate.drop(id, "answer longer than the limit")
     ids = np.array([i for piece in shorter for i in piece.ids], dtype=np.int32)
@@ -190,28 +236,44 @@ def fit(id: str, pieces: Sequence[Piece], most_tokens: int | None, truncation: T
     return Encoded(id, ids, np.where(trained, ids, np.int32(IGNORED)), over)
 
 
-def shorten(pieces: Sequence[Piece], over: int) -> list[Piece] | None:
-    """The pieces with `over` tokens less, or None where that would take more than the middle of prompts.
-
-    The longest untrained plain pieces are levelled down first; each keeps its two ends (at least EDGE
-    tokens each), because a prompt says what to do at its start or its end.
-    """
-    sizes = [len(p.ids) for p in pieces]
-    free = [i for i, p in enumerate(pieces) if not p.trained and not p.special and sizes[i] > 2 * EDGE]
-    if sum(sizes[i] - 2 * EDGE for i in free) < over:
+def shorten(pieces: Sequence[Piece], over: int, cutting: Cutting = MIDDLE) -> list[Piece] | None:
+    """The pieces with `over` tokens less, or None where prompts have not so many to give (see `kept`)."""
+    ends = kept(pieces, over, cutting)
+    if ends is None:
         return None
+    return [
+        p if head + tail == len(p.ids) else Piece(p.ids[:head] + p.ids[len(p.ids) - tail :], p.trained, p.special)
+        for p, (head, tail) in zip(pieces, ends, strict=True)
+    ]
+
+
+def kept(pieces: Sequence[Piece], over: int, cutting: Cutting = MIDDLE) -> list[tuple[int, int]] | None:
+    """How many tokens of each piece stay at its start and at its end when `over` tokens go, or None where that is impossible.
+
+    Only untrained plain pieces give any. `cut_start` and `cut_end` empty them one after the other from that side, down to
+    the edges. Else the longest ones are levelled down first; each keeps its two ends (at least EDGE tokens each), because
+    a prompt says what to do at its start or its end.
+    """
+    sizes, edge = [len(p.ids) for p in pieces], cutting.edge
+    free = [i for i, p in enumerate(pieces) if not p.trained and not p.special and sizes[i] > 2 * edge]
+    if sum(sizes[i] - 2 * edge for i in free) < over:
+        return None
+    ends = [(size, 0) for size in sizes]
+    if cutting.truncation in ("cut_start", "cut_end"):
+        for i in free if cutting.truncation == "cut_start" else reversed(free):
+            gone = min(over, sizes[i] - 2 * edge)
+            over -= gone
+            if gone:
+                ends[i] = (edge, sizes[i] - edge - gone) if cutting.truncation == "cut_start" else (sizes[i] - edge - gone, edge)
+        return ends
     keep = sum(sizes[i] for i in free) - over
     left = sorted(free, key=lambda i: sizes[i])
-    level: dict[int, int] = {}
     for done, i in enumerate(left):  # from the shortest on: all of it, or an equal share of what remains
-        level[i] = min(sizes[i], keep // (len(left) - done))
-        keep -= level[i]
-    return [
-        Piece(p.ids[: (level[i] + 1) // 2] + p.ids[sizes[i] - level[i] // 2 :], p.trained, p.special)
-        if level.get(i, sizes[i]) < sizes[i]
-        else p
-        for i, p in enumerate(pieces)
-    ]
+        level = min(sizes[i], keep // (len(left) - done))
+        keep -= level
+        if level < sizes[i]:
+            ends[i] = ((level + 1) // 2, level // 2)
+    return ends
 
 
 def plain(backend: dict[str, Any], added: Mapping[str, int]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Pack:
     ids, positions: int64 (tokens,). `prefix`: tokens at the start that every document attends to.
     `bounds`: each document's own tokens, [start, end) in the pack. sources, targets, rows: int64
     (targets,): the logits at `sources[i]` predict token `targets[i]` of document `rows[i]`. weights: float32
-    (targets,), what each target counts in the loss, or None where all count 1.
+    (targets,), what each target counts in the loss, or None where all count 1. `members`: the row of each document.
     """
 
     ids: np.ndarray
@@ -34,6 +34,7 @@ class Pack:
     targets: np.ndarray
     rows: np.ndarray
     weights: np.ndarray | None = None
+    members: tuple[int, ...] = ()
 
     @property
     def counted(self) -> float:
@@ -75,6 +76,7 @@ def concatenate(rows: Sequence[Encoded], members: Sequence[int], prefix: int = 0
         np.concatenate(targets).astype(np.int64),
         np.concatenate(owners).astype(np.int64),
         np.array([rows[i].weight for i in np.concatenate(owners)], np.float32) if any(rows[i].weight != 1 for i in members) else None,
+        tuple(members),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import answering, curating, encoded, journal, manifest, preparing, previewing, reporting, runs, steps, training
+from etude import answering, curating, digests, encoded, finding, journal, manifest, preparing, previewing, reporting, runs, steps, training
 from etude.failures import CheckFailed, DataError
 from etude.mixing import realised
 from etude.models import LLM, weights
@@ -24,8 +24,8 @@ from etude.working import Student, Work
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VERSION = {"data": 2, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 2, "tuned": 1, "report": 1}
-"""Raised for a stage when its code changes its output, so that older output is not reused."""
+FOUND_STEPS = 60
+"""Learning rates tried by `find_rate`."""
 
 
 def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Findings:
@@ -42,23 +42,18 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
 
-        words = [found.digest, templates_of(recipe), recipe.format.model_dump(mode="json")]  # type: ignore[attr-defined]
-        paired = weights.is_encoder_decoder(found.folder)
-        limits = [recipe.tune.max_tokens, recipe.tune.truncation, *([recipe.tune.max_target_tokens] if paired else [])]
-        encoded_digest = digest("encoded", recipe, ("seed", "wording", "train_on", "mixture"), [words, curated_digest, limits])
-        work.stage("encoded", encoded_digest, ["encoded"], lambda: encode(work, data))
-        asked = [words, asking(recipe), data_digest, recipe.dump()["rewrite"] if recipe.rewrite_evaluation else []]
-        start_digest = digest("start", recipe, ("probes", "seed", "wording"), asked)
-        work.stage("start", start_digest, answering.outputs_of(recipe, ["start"]), lambda: answering.start(work, data))
-        # of training rows only the baselines know: another curation asks the start model nothing again
-        baselines_digest = digest("baselines", recipe, ("seed", "wording"), [asked, curated_digest])
-        work.stage("baselines", baselines_digest, answering.outputs_of(recipe, ["baselines"]), lambda: answering.baselines(work, data))
-        tune_digest = digest("tune", recipe, ("tune", "seed"), encoded_digest)
+        done = encode_stage(work, data, curated_digest)
+        asked = digests.asked(recipe, found, data_digest)
+        work.stage("start", digests.start(recipe, asked), answering.outputs_of(recipe, ["start"]), lambda: answering.start(work, data))
+        files, key = answering.outputs_of(recipe, ["baselines"]), digests.baselines(recipe, asked, curated_digest)
+        work.stage("baselines", key, files, lambda: answering.baselines(work, data))
+        tune_digest = digests.tune(recipe, done.digest)
         tuned: list[PreTrainedModel] = []
-        work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, tuned))
-        tuned_digest = digest("tuned", recipe, ("probes",), [tune_digest, asked])
+        work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
         files = answering.outputs_of(recipe, ["tuned"])
-        work.stage("tuned", tuned_digest, files, lambda: answering.tuned(work, data, tuned[0] if tuned else None))
+        work.stage(
+            "tuned", digests.tuned(recipe, asked, tune_digest), files, lambda: answering.tuned(work, data, tuned[0] if tuned else None)
+        )
         manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
         return report(folder, locked=True)
 
@@ -75,32 +70,19 @@ def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = N
 def rows(work: Work) -> tuple[Data, str, str]:
     """The data and curated stages: the rows as they are trained, and the digests of both."""
     recipe, folder = work.recipe, work.folder
-    data_digest = digest("data", recipe, ("sources", "split", "max_bad_rows"), preparing.inputs(recipe))
+    data_digest = digests.data(recipe)
     work.stage("data", data_digest, ["data"], lambda: read_data(work))
-    model = work.student.weights.digest if any(curating.asks(c) or curating.counts_tokens(c) for c in recipe.curate) else ""
-    curated_digest = digest("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [data_digest, templates_of(recipe), model])
-    work.stage("curated", curated_digest, ["curated", "dropped.jsonl", "curation.html", "curation.md"], lambda: curated(work))
+    curated_digest = digests.curated(recipe, work.student.weights, data_digest)
+    files = ["curated", "dropped.jsonl", "curation.html", "curation.md"]
+    work.stage("curated", curated_digest, files, lambda: curated(work))
     return preparing.stored(folder / "curated", recipe), data_digest, curated_digest
 
 
-def digest(stage: str, recipe: Recipe, sections: Sequence[str], inputs: object) -> str:
-    """What a stage's output depends on: its version, its sections of the recipe, its inputs."""
-    values = recipe.dump()
-    return journal.digest([stage, VERSION[stage], {s: values[s] for s in sections}, inputs])
-
-
-def asking(recipe: Recipe) -> list[Any]:
-    """What the answers to the tasks depend on: all but the metrics."""
-    return [
-        [task.model_dump(mode="json", exclude={"metrics"}), preparing.sampling_of(recipe, task).model_dump(mode="json")]
-        for task in recipe.tasks()
-    ]
-
-
-def templates_of(recipe: Recipe) -> list[Any]:
-    """The templates in use, as data."""
-    found = [preparing.template_of(recipe, name) for name in recipe.sources]
-    return [template.model_dump(mode="json") for template in found if template]
+def encode_stage(work: Work, data: Data, curated_digest: str) -> runs.Done:
+    """The encoded stage."""
+    return work.stage(
+        "encoded", digests.encoded(work.recipe, work.student.weights, curated_digest), ["encoded"], lambda: encode(work, data)
+    )
 
 
 # ---- data ------------------------------------------------------------------------------------------
@@ -186,7 +168,7 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
 # ---- tuning ----------------------------------------------------------------------------------------
 
 
-def tune(work: Work, tuned: list[PreTrainedModel]) -> dict[str, Any]:
+def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]:
     """Train, and write `model/`; the tuned model is left in `tuned`."""
     recipe = work.recipe
     rows, validation = (encoded.load(work.folder / "encoded" / f"{part}.npz").rows for part in ("train", "validation"))
@@ -197,7 +179,14 @@ def tune(work: Work, tuned: list[PreTrainedModel]) -> dict[str, Any]:
             told(step.tokens, f"step {step.step}/{step.steps}, loss {step.loss:.3f}")
 
         model, trained = training.train(
-            work.student.loaded[0], rows, recipe.tune, work.folder, validation=validation, seed=recipe.seed, progress=progress
+            work.student.loaded[0],
+            rows,
+            recipe.tune,
+            work.folder,
+            validation=validation,
+            seed=recipe.seed,
+            progress=progress,
+            evaluate=answering.evaluator(work, data),
         )
     with journal.staged(work.folder / "model") as stage:
         recipe.tune.method.save(model, stage)
@@ -215,6 +204,33 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
     known = [i for i in own if i is not None]
     if not stops <= set(known):
         config.eos_token_id = [*known, *sorted(stops - set(known))]
+
+
+def tune_only(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:
+    """The stages that training needs, and training; nothing is asked. `run` goes on from there."""
+    watch = watch or Silent()
+    with journal.locked(folder):
+        runs.claim(folder, recipe, text)
+        work = Work(recipe, folder, Student(weights.locate(recipe.model, watch.say), recipe), watch)
+        data, _, curated_digest = rows(work)
+        done = encode_stage(work, data, curated_digest)
+        return work.stage("tune", digests.tune(recipe, done.digest), ["metrics.jsonl", "model"], lambda: tune(work, data, []))
+
+
+def find_rate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> finding.Curve:
+    """Losses of a copy of the start model at rising learning rates, over the recipe's training rows; nothing is trained or kept."""
+    watch = watch or Silent()
+    with journal.locked(folder):
+        runs.claim(folder, recipe, text)
+        found = weights.locate(recipe.model, watch.say)
+        work = Work(recipe, folder, Student(found, recipe), watch)
+        data, _, curated_digest = rows(work)
+        encode_stage(work, data, curated_digest)
+        trained = encoded.load(folder / "encoded" / "train.npz").rows
+        with watch.bar("learning rates", FOUND_STEPS, "steps") as told:
+            return finding.find_learning_rate(
+                work.student.loaded[0], trained, recipe.tune, seed=recipe.seed, steps=FOUND_STEPS, progress=told
+            )
 
 
 # ---- report ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 
 from etude import comparison, curating, doctor, preparing, runs
 from etude.encoding import Encoder, examples
+from etude.formats.text_to_text import bind_for
 from etude.models import weights
 from etude.recipe import Recipe
 from etude.records import Encoded
@@ -50,12 +51,14 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
 
     found = weights.locate(recipe.model, (watch or Silent()).say)
     tokenizer = weights.load_tokenizer(found.folder)
-    form, encoder = recipe.format.bind(tokenizer), Encoder.of(tokenizer)
+    paired = weights.is_encoder_decoder(found.folder)
+    form, encoder = bind_for(recipe.format, tokenizer, paired), Encoder.of(tokenizer, paired)
+    most = encoder.limit(recipe.tune.max_tokens, recipe.tune.max_target_tokens)
     data = curating.curate(recipe, preparing.read(recipe), count=encoder.count, asking=False).data
     rows: list[Encoded] = []
     dropped = 0
     for conversation in preparing.training(recipe, data, preparing.drawn(recipe, data), encoder.count):
-        for one in examples(encoder, form, conversation, recipe.tune.max_tokens, recipe.tune.truncation):
+        for one in examples(encoder, form, conversation, most, recipe.tune.truncation):
             if isinstance(one, Encoded):
                 rows.append(one)
             else:

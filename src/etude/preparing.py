@@ -113,9 +113,27 @@ def template_of(recipe: Recipe, name: str) -> templates.Template | None:
     return templates.load(source.template, getattr(source, "labels", {}).values()) if source.template else None
 
 
-def worded(recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = ()) -> list[Conversation]:
-    """Rows of one source in words as they are scored: the phrasing by the recipe and the row's id, `exemplars` as earlier turns."""
+def asked(recipe: Recipe, data: Data, task: Task, shots: int | None = None) -> list[Conversation]:
+    """A task's questions as every arm is asked them, after `shots` worked training rows (the task's own number by default).
+
+    Raises RecipeError for worked rows where there is none.
+    """
+    count = task.few_shot if shots is None else shots
+    train = data.parts[task.task].train
+    if count and not train:
+        raise RecipeError(f"score: {task.task!r} has no training row to show as an example; set few_shot to 0, or give training rows")
+    chosen = templates.pick_exemplars(train, count, recipe.seed, template_of(recipe, task.task)) if count else ()
+    return worded(recipe, task.task, held_out(data, task), chosen, task.cot)
+
+
+def worded(
+    recipe: Recipe, name: str, records: Sequence[Record], exemplars: Sequence[Record] = (), cot: bool | None = None
+) -> list[Conversation]:
+    """Rows of one source in words as they are scored: the phrasing by the recipe and the row's id, `exemplars` as earlier turns,
+    with their reasoning or without (`cot`; None: as the recipe says)."""
     template, settings = template_of(recipe, name), recipe.wording.scored()
+    if cot is not None:
+        settings = settings.model_copy(update={"cot": float(cot)})
     chosen = [templates.wording(template, record, recipe.seed, settings) for record in records]
     return [templates.write(record, template, exemplars=exemplars, choices=one) for record, one in zip(records, chosen, strict=True)]
 
@@ -200,9 +218,10 @@ def baselines_of(recipe: Recipe, task: Task) -> tuple[str, ...]:
     template = template_of(recipe, task.task)
     labelled = bool(template and template.labels)
     if task.baselines is None:
-        return ("majority", "few_shot", "constrained") if labelled else ("few_shot",)
+        own = template.baselines if template else ()
+        return own or (("majority", "few_shot", "constrained") if labelled else ("few_shot",))
     for name in task.baselines:
-        if name in ("majority", "constrained") and not labelled:
+        if name in ("majority", "constrained", "tfidf") and not labelled:
             raise RecipeError(f"score: baseline {name!r} needs a template with a label set, and {task.task!r} has none")
     return task.baselines
 

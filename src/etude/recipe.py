@@ -72,6 +72,8 @@ class Recipe(Settings):
     """What is scored before and after; by default every source on its test rows."""
     probes: tuple[str, ...] = ()
     """Questions without a reference that both models answer in the report."""
+    forgetting: bool = True
+    """Whether both models also read prose and code of this machine and take a few small tasks: what tuning cost."""
     seed: int = 0
     """Seed of every random choice that has no seed of its own."""
 

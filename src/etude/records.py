@@ -147,12 +147,14 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A question, every answer drawn for it, and its references."""
+    """A question, every answer drawn for it, and its references. `fields` holds what else a metric may need: log-probabilities
+    (`token_logprobs`, `label_logprobs`, `choice_logprobs`), `choices`, a task's tests (which keys: `Metric.needs`)."""
 
     id: str
     outputs: tuple[str, ...]
     references: tuple[str, ...]
     task: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode

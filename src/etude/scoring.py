@@ -6,7 +6,6 @@ asks again only what is missing.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from etude import journal
+from etude.baselines import Baseline
 from etude.catalog import Settings
 from etude.metrics import METRICS, Metric
 from etude.models import Answer, Sampling
@@ -23,13 +23,11 @@ from etude.records import Conversation, Prediction
 if TYPE_CHECKING:
     import numpy as np
 
-Baseline = Literal["majority", "few_shot", "constrained"]
-
 
 class Task(Settings):
     """One thing that is scored before and after tuning."""
 
-    spellings: ClassVar[Mapping[str, str]] = {"source": "task"}
+    spellings: ClassVar[Mapping[str, str]] = {"source": "task", "num_fewshot": "few_shot"}
 
     task: str
     """Name of the source whose held-out rows are asked."""
@@ -39,8 +37,12 @@ class Task(Settings):
     """What is measured, the primary metric first; by default what the source's template suggests."""
     baselines: tuple[Baseline, ...] | None = None
     """Trivial answers beside the verdict; by default all that fit the task."""
+    few_shot: Annotated[int, Field(ge=0, le=64)] = 0
+    """Training rows, worked out, before every question of every arm."""
     shots: Annotated[int, Field(ge=1, le=32)] = 3
     """Training rows in the prompt of the few-shot baseline."""
+    cot: bool | None = None
+    """Whether rows are asked for their reasoning first, where the template can; by default as the recipe's wording says."""
     limit: Annotated[int, Field(ge=1)] | None = 200
     """Most rows asked, chosen by the hash of their ids."""
     sampling: Sampling | None = None
@@ -114,10 +116,3 @@ def measure(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], task: 
         stats = metric.stats(asked)
         found[METRICS.name_of(metric)] = Measured(metric.score(stats.sum(axis=0)), metric.signature(asked), stats)
     return found
-
-
-def majority(conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Every held-out row answered with the most frequent label of the training rows."""
-    most = Counter(labels).most_common()
-    best = min((label for label, count in most if count == most[0][1]), default="")
-    return [answered(c, [best], ["stop"]) for c in conversations]

@@ -3,7 +3,7 @@
 What it promises: the loss of a step is the sum over its trained tokens divided by their number in
 the whole step (both with the rows' weights, where rows have them), however the rows are packed; a
 non-finite loss or gradient changes no weight; the order of rows is a pure function of (seed, epoch);
-on a CPU a resumed run ends with the same bits.
+on a CPU a resumed run ends with the same bits. Every option keeps these promises (docs/training.md).
 """
 
 from __future__ import annotations
@@ -13,20 +13,30 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import attention, checkpoints, fusing, journal, packing, seeds
+from etude import attention, checkpoints, fusing, journal, losses, noise, seeds, tracking
+from etude import packing as packing
 from etude.catalog import note
-from etude.failures import DataError, NonFinite, RecipeError, Stopped
+from etude.failures import DataError, NonFinite, RecipeError, Stopped, nearest
+from etude.losses import drops, loss_of, packable, passes, set_dropout
+from etude.losses import evaluate as evaluate
+from etude.optimizing import check_arithmetic, checkpointed, compiled, eagerly, optimizer_of, plain
 from etude.records import IGNORED, Encoded
-from etude.steps import Tune, evaluation_steps, plan_steps, rate
+from etude.steps import LOSS, Best, Tune, evaluation_steps, metrics_steps, plan_steps, rate
+from etude.tunings import Allocating, Reporting, size
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
+
+Evaluate = Callable[["PreTrainedModel"], Mapping[str, float]]
+"""Numbers of a model in the middle of its tuning, by `<task>.<metric>`."""
+
+MOST_SKIPPED = 20
+"""Steps in a row that float16's scaler may pass over before they count as failed (it halves its scale each time)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The outcome: steps taken, the step whose weights were kept, its validation loss, and counts."""
+    """The outcome: steps taken, the step whose weights were kept, its validation loss, and counts. `best_value` is that
+    step's `best_by`; `ended` says what ended the run; `method` is what the tuning method says of itself (final ranks)."""
 
     steps: int
     best_step: int
@@ -53,89 +64,10 @@ class Trained:
     seconds: float
     packed: bool
     shared_tokens: int
-
-
-def optimizer_of(model: PreTrainedModel, tune: Tune) -> torch.optim.AdamW:
-    """AdamW over the weights that learn; vectors (biases, norms) are not decayed."""
-    import torch
-
-    learning = checkpoints.learning(model)
-    if not learning:
-        raise RecipeError("tune.method leaves no weight to learn")
-    groups = [
-        {"params": [p for p in learning.values() if p.dim() > 1], "weight_decay": tune.weight_decay},
-        {"params": [p for p in learning.values() if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-3, betas=tune.betas, fused=True)
-
-
-def set_dropout(model: PreTrainedModel, share: float | None) -> None:
-    """Set the model's own dropout; raises RecipeError where the architecture has none."""
-    if share is None:
-        return
-    names = [n for n in vars(model.config) if n.endswith(("dropout", "_pdrop")) and not n.startswith("summary")]
-    if not names:
-        raise RecipeError("tune.dropout: this architecture has no dropout of its own; tune.method.dropout is LoRA's")
-    import torch
-
-    for name in names:
-        setattr(model.config, name, share)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = share
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = share
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = share
-
-
-def loss_of(model: PreTrainedModel, pack: packing.Pack) -> torch.Tensor:
-    """Summed cross entropy (nats) of the pack's targets, each with its weight, in float32."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    logits = attention.target_logits(model, pack)
-    targets = torch.from_numpy(pack.targets).to(logits.device)
-    if pack.weights is None:
-        return cross_entropy(logits.float(), targets, reduction="sum")
-    return cross_entropy(logits.float(), targets, reduction="none") @ torch.from_numpy(pack.weights).to(logits.device)
-
-
-def evaluate(model: PreTrainedModel, packs: Sequence[packing.Pack], documents: bool) -> float:
-    """Mean loss (nats a trained token) over the packs, without dropout."""
-    import torch
-
-    training = model.training
-    model.eval()
-    with torch.no_grad(), attention.enable(model) if documents else contextlib.nullcontext():
-        total = sum(float(loss_of(model, pack)) for pack in packs)
-    model.train(training)
-    return total / sum(pack.counted for pack in packs)
-
-
-def drops(model: PreTrainedModel) -> bool:
-    """Whether anything in the model drops units in training."""
-    import torch
-
-    modules = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    names = ("attention_dropout", "attn_pdrop", "dropout", "activation_dropout", "layerdrop")
-    return modules or any((getattr(model.config, name, 0.0) or 0.0) > 0 for name in names)
-
-
-def packable(model: PreTrainedModel, rows: Sequence[Encoded], share: bool) -> bool:
-    """Whether packs give this model the logits of single rows, measured on its two shortest rows."""
-    shortest = [rows[i] for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids))[:2]]
-    if len(shortest) < 2:
-        return False
-    together = packing.pack(shortest, sum(len(row.ids) for row in shortest), share)
-    if len(together) > 1:
-        together = packing.pack(shortest, sum(len(row.ids) for row in shortest))
-    # in the order of the pack's documents
-    order = list(dict.fromkeys(together[0].rows.tolist()))
-    why = attention.honours_documents(model, together[0], [packing.concatenate(shortest, [i]) for i in order])
-    if why:
-        note(f"rows are not packed for this model: {why}")
-    return not why
+    best_by: str = LOSS
+    best_value: float | None = None
+    ended: str = ""
+    method: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -169,81 +101,121 @@ def train(
     validation: Sequence[Encoded] = (),
     seed: int = 0,
     progress: Callable[[Step], None] = lambda step: None,
+    evaluate: Evaluate | None = None,
 ) -> tuple[PreTrainedModel, Trained]:
     """Tune `model` on `rows`; returns it with the best (or last) weights in place.
 
     `folder` receives `checkpoints/` and `metrics.jsonl`; where it holds whole checkpoints of the same
-    work, training goes on from the newest. Raises NonFinite before the step that would apply a
-    non-finite loss or gradient, Stopped after SIGINT or SIGTERM (with a checkpoint written), and
-    DataError when no row has a trained token.
+    work, training goes on from the newest. `evaluate` is asked as `tune.metrics_every` says. Raises NonFinite before
+    the step that would apply a non-finite loss or gradient, Stopped after SIGINT or SIGTERM (with a checkpoint written),
+    DataError when no row has a trained token, and RecipeError for an option that this model or machine cannot have.
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     if not any((row.labels != IGNORED).any() for row in rows):
         raise DataError("no training row has a trained token")
+    check_arithmetic(model, tune)
+    tracking.check(tune.trackers)
     mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(tune.precision, "no")
+    AcceleratorState._reset_state()  # of a run before in this process, perhaps in another precision
     accelerator = Accelerator(mixed_precision=mixed)
     set_dropout(model, tune.dropout)
     model = tune.method.prepare(model, seeds.number(seed, "adapter") % 2**32)
     torch.manual_seed(seeds.number(seed, "dropout") % 2**32)
-    share = tune.share_prefix if tune.share_prefix is not None else not drops(model)
-    documents = packable(model, rows, share)
+    share = tune.share_prefix if tune.share_prefix is not None else not (drops(model) or tune.neftune_alpha)
+    documents = not tune.compile and packable(model, rows, share)
     share = share and documents
+    checkpointed(model, tune)
+    compiled(model, tune)
     optimizer = accelerator.prepare(optimizer_of(model, tune))
+    scaler = accelerator.scaler
     steps = plan_steps(rows, tune, seed)
-    pack_tokens = tune.pack_tokens if documents else 1
-    validation_packs = packing.pack(validation, pack_tokens, documents)
+    method = tune.method if isinstance(tune.method, Allocating) else None
+    if method:
+        method.begin(model, len(steps))
+    validation_packs = passes(model, validation, tune.pack_tokens, documents, documents)
     evaluate_at = evaluation_steps(steps, len(rows), tune) if validation_packs else set()
+    metrics_at = metrics_steps(steps, len(rows), tune) if evaluate else set()
+    decide_at = evaluate_at if tune.best_by == LOSS else metrics_at
+    if tune.best_by != LOSS and not metrics_at:
+        raise RecipeError(f"tune.best_by: {tune.best_by!r} is never measured (no metrics here, or tune.evaluate_every is never)")
+    if tune.patience and not decide_at:
+        note("tune.patience has no effect: there are no validation rows")
     all_tokens = sum(len(rows[i].ids) for step in steps for i in step)
+    alpha = tune.neftune_alpha or 0.0
 
-    best, best_step, since, tokens, shared, first, seconds = math.inf, 0, 0, 0, 0, 0, 0.0
+    best, held, tokens, shared, first, seconds, skipped = Best(), None, 0, 0, 0, 0.0, 0
     resumed = checkpoints.newest(folder / "checkpoints")
     if resumed:
-        checkpoints.restore(resumed, model, optimizer)
+        state = checkpoints.restore(resumed, model, optimizer, scaler)
+        if method:
+            method.restore(model, state)
         kept = resumed.progress
-        best, best_step, since = kept["best"] if kept["best"] is not None else math.inf, kept["best_step"], kept["since"]
+        best, held = Best(kept["best"], kept["best_step"], kept["since"]), kept["best_validation"]
         tokens, shared, first, seconds = kept["tokens"], kept["shared"], resumed.step, kept["seconds"]
         note(f"training goes on from step {first} of {len(steps)}")
-    lines = journal_until(folder / "metrics.jsonl", first)
+    lines = journal_until(folder / "metrics.jsonl", first if resumed else -1)
+    began = time.monotonic()
+
+    def elapsed() -> float:
+        return seconds + time.monotonic() - began
 
     def save(step: int) -> None:
-        facts = {"best": best if best < math.inf else None, "best_step": best_step, "since": since, "tokens": tokens, "shared": shared}
-        checkpoints.save(folder / "checkpoints", step, model, optimizer, {**facts, "seconds": seconds + time.monotonic() - began})
-        checkpoints.prune(folder / "checkpoints", {step, best_step})
+        facts = {"best": best.value, "best_step": best.step, "since": best.since, "best_validation": held}
+        facts |= {"tokens": tokens, "shared": shared, "seconds": elapsed()}
+        checkpoints.save(folder / "checkpoints", step, model, optimizer, facts, scaler, method.state(model) if method else None)
+        older = [s for s in checkpoints.steps(folder / "checkpoints") if s <= step][: tune.keep_last]
+        checkpoints.prune(folder / "checkpoints", {*older, best.step})
 
     model.train()
-    began = time.monotonic()
-    stopped_early = bool(tune.patience and since >= tune.patience)
-    with lines, stopping() as stop_signal:
+    stopped_early = bool(tune.patience and best.since >= tune.patience)
+    with lines, stopping() as stop_signal, tracking.opened(tune.trackers, folder, tune.model_dump(mode="json")) as track:
+
+        def tell(line: dict[str, Any]) -> None:
+            lines.append({**line, "seconds": round(elapsed(), 3)})
+            track(line, line["step"])
+
+        if metrics_at and evaluate and not resumed:
+            tell({"step": 0, "metrics": measured(model, evaluate, tune, seed, 0)})
         for number in range(first, len(steps)):
             if stopped_early:
                 break
-            packs = packing.pack([rows[i] for i in steps[number]], pack_tokens, share)
+            packs = passes(model, [rows[i] for i in steps[number]], tune.pack_tokens, documents, share)
+            lengths = [len(rows[i].ids) for i in steps[number]]
             shared += sum(pack.prefix * (len(pack.bounds) - 1) for pack in packs)
             trained_tokens = sum(len(pack.targets) for pack in packs)
             counted = sum(pack.counted for pack in packs)
             for group in optimizer.param_groups:
-                group["lr"] = rate(number, len(steps), tune)
+                group["lr"] = rate(number, len(steps), tune) * group["scale"]
             loss = 0.0
-            with attention.enable(model) if documents else contextlib.nullcontext(), fusing.enable(model):
+            stream = noise.generator(seed, number, next(model.parameters()).device) if alpha else None
+            fused = fusing.enable(model) if mixed == "no" else contextlib.nullcontext()
+            with attention.enable(model) if documents else contextlib.nullcontext(), fused:
                 for pack in packs:
-                    with accelerator.autocast():
-                        part = loss_of(model, pack) / (counted or 1)
+                    with accelerator.autocast(), noise.enable(model, pack, lengths, alpha, stream) if stream else contextlib.nullcontext():
+                        part = loss_of(model, pack, tune.label_smoothing) / (counted or 1)
                     accelerator.backward(part)
                     loss += float(part.detach())
-            norm = float(accelerator.clip_grad_norm_(checkpoints.learning(model).values(), tune.clip))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+                if method:
+                    accelerator.backward(method.penalty(model))
+            norm = float(accelerator.clip_grad_norm_(checkpoints.learning(model).values(), tune.clip or math.inf))
+            # float16's scaler passes over a step whose gradient overflowed, and lowers its scale
+            skipped = skipped + 1 if scaler and math.isfinite(loss) and not math.isfinite(norm) else 0
+            if not math.isfinite(loss) or not (math.isfinite(norm) or 0 < skipped <= MOST_SKIPPED):
                 raise NonFinite(
                     f"step {number + 1}: loss {loss}, gradient norm {norm}; no weight was changed by it. Rows: "
                     f"{', '.join(rows[i].id for i in steps[number][:8])}. A lower tune.learning_rate or tune.clip may help"
                 )
             optimizer.step()
+            if method and not skipped:
+                method.after_step(model, number + 1)
             optimizer.zero_grad()
             step = number + 1
             tokens += sum(len(rows[i].ids) for i in steps[number])
             if step % tune.log_every == 0 or step == len(steps):
-                lines.append(
+                tell(
                     {
                         "step": step,
                         "epoch": round(sum(len(s) for s in steps[:step]) / len(rows), 4),
@@ -253,37 +225,74 @@ def train(
                         "rows": len(steps[number]),
                         "tokens": tokens,
                         "trained_tokens": trained_tokens,
-                        "seconds": round(seconds + time.monotonic() - began, 3),
                     }
                 )
             progress(Step(step, len(steps), tokens, all_tokens, loss))
+            value = decisive = None
             if step in evaluate_at:
-                value = evaluate(model, validation_packs, documents)
+                value = decisive = losses.evaluate(model, validation_packs, documents)
                 if not math.isfinite(value):
                     raise NonFinite(f"step {step}: the validation loss is {value}; the last good checkpoint is kept")
-                since = 0 if value < best else since + 1
-                best, best_step = (value, step) if value < best else (best, best_step)
-                lines.append({"step": step, "validation_loss": value, "seconds": round(seconds + time.monotonic() - began, 3)})
-                stopped_early = bool(tune.patience and since >= tune.patience)
-            if step in evaluate_at or step == len(steps) or (tune.save_every and step % tune.save_every == 0):
+                tell({"step": step, "validation_loss": value})
+            if step in metrics_at and evaluate:
+                found = measured(model, evaluate, tune, seed, step)
+                decisive = decisive if tune.best_by == LOSS else found[tune.best_by]
+                tell({"step": step, "metrics": found})
+            if step in decide_at:
+                best = best.after(decisive, step, tune)
+                held = value if best.step == step else held
+                stopped_early = bool(tune.patience and best.since >= tune.patience)
+            if step in evaluate_at | metrics_at or step == len(steps) or (tune.save_every and step % tune.save_every == 0):
                 save(step)
             if stop_signal() and step < len(steps):
                 save(step)
                 raise Stopped(
                     f"stopped at step {step} of {len(steps)} with a checkpoint; the same command goes on from there", stop_signal()
                 )
-    seconds += time.monotonic() - began
+    seconds = elapsed()
     last = checkpoints.newest(folder / "checkpoints")
     taken = last.step if last else len(steps)
-    if 0 < best_step < taken:
-        checkpoints.restore_weights(checkpoints.read(folder / "checkpoints" / f"step-{best_step:06d}"), model)
-        note(f"the weights of step {best_step} are kept: its validation loss {best:.4f} is the lowest")
+    if 0 < best.step < taken:
+        checkpoints.restore_weights(checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}"), model)
+        side = "highest" if tune.higher() else "lowest"
+        named = f"its validation loss {best.value:.4f}" if tune.best_by == LOSS else f"its {tune.best_by} of {best.value:.4g}"
+        note(f"the weights of step {best.step} are kept: {named} is the {side}")
+    plain(model, tune)
     model.eval()
     trainable = sum(p.numel() for p in checkpoints.learning(model).values())
-    parameters = sum(p.numel() for p in model.parameters())
-    return model, Trained(
-        taken, best_step or taken, best if best < math.inf else None, trainable, parameters, tokens, round(seconds, 3), documents, shared
-    )
+    parameters = sum(size(p) for p in model.parameters())
+    counts = (trainable, parameters, tokens, round(seconds, 3), documents, shared)
+    made = tune.method.facts(model) if isinstance(tune.method, Reporting) else {}
+    ended = f"patience: {best.since} measurements of {tune.best_by} without a better one" if stopped_early else limit(rows, steps, tune)
+    return model, Trained(taken, best.step or taken, held, *counts, tune.best_by, best.value, ended, made)
+
+
+def limit(rows: Sequence[Encoded], steps: Sequence[Sequence[int]], tune: Tune) -> str:
+    """Which limit the planned steps end at."""
+    drawn = sum(len(step) for step in steps)
+    if drawn >= math.ceil(len(rows) * tune.epochs):
+        return "epochs"
+    return "max_steps" if tune.max_steps and len(steps) >= tune.max_steps else "token_budget"
+
+
+def measured(model: PreTrainedModel, evaluate: Evaluate, tune: Tune, seed: int, step: int) -> dict[str, float | None]:
+    """The metrics of the model as it stands, None for one that is no number; random draws of training are not touched.
+
+    Raises RecipeError where `tune.best_by` is not among them.
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(), torch.no_grad(), eagerly(tune):
+            torch.manual_seed(seeds.number(seed, "metrics", step) % 2**32)
+            found = {name: float(value) if math.isfinite(value) else None for name, value in evaluate(model).items()}
+    finally:
+        model.train(training)
+    if tune.best_by != LOSS and tune.best_by not in found:
+        raise RecipeError(f"tune.best_by: no metric is called {tune.best_by!r}{nearest(tune.best_by, [LOSS, *found])}")
+    return found
 
 
 def journal_until(path: Path, step: int) -> journal.Journal:

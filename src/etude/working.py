@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from etude import formats, runs
 from etude.encoding import Encoder
+from etude.formats.documents import with_documents
+from etude.formats.text_to_text import bind_for
 from etude.models import weights
 from etude.models.local import Local
 from etude.recipe import Recipe
 from etude.screen import Watch
+from etude.sources.plain_text import PlainText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -40,12 +43,14 @@ class Student:
     @functools.cached_property
     def form(self) -> formats.ChatFormat:
         """The recipe's format for this tokenizer."""
-        return self.recipe.format.bind(self.tokenizer)
+        form = bind_for(self.recipe.format, self.tokenizer, weights.is_encoder_decoder(self.weights.folder))
+        plain = any(isinstance(source, PlainText) for source in self.recipe.sources.values())
+        return with_documents(form, self.tokenizer) if plain else form
 
     @functools.cached_property
     def encoder(self) -> Encoder:
         """Segments to ids for this tokenizer."""
-        return Encoder.of(self.tokenizer)
+        return Encoder.of(self.tokenizer, weights.is_encoder_decoder(self.weights.folder))
 
     def count(self, text: str) -> int:
         """Tokens of a text, without markup."""

@@ -172,10 +172,10 @@ CASES = [(name, template) for name in SETTINGS for template in TEMPLATES if temp
 
 
 def may_refuse(name: str, template: str, conversation: Conversation) -> bool:
-    """Refused, never in silence: answers that cannot be taken apart at `</think>`, and second questions of text to text."""
+    """Refused, never in silence: answers that cannot be taken apart at `</think>`, and other turns to train in text to text."""
     thinks = any("</think>" in m.content for m in conversation.messages if m.role == "assistant")
     if name == "text_to_text":
-        return len(conversation.messages) > 3
+        return any(m.trained for m in conversation.messages if m.role != "assistant")
     return thinks and (template == "rewrites" or name.startswith("qwen"))
 
 

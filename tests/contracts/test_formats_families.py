@@ -189,7 +189,6 @@ def test_a_rstrip_token_takes_its_newline(make_tokenizer: Any) -> None:
 REFUSED = {
     "two questions": (("user", "user", "assistant"), {"gemma", "llama2", "mistral", "mistral v1", "text_to_text", "vicuna"}),
     "an answer first": (("assistant", "user", "assistant"), {"gemma", "llama2", "mistral", "mistral v1", "text_to_text", "vicuna"}),
-    "a second question": (("user", "assistant", "user", "assistant"), {"text_to_text"}),
     "an unknown role": (("user", "critic"), set(FAMILIES)),
 }
 

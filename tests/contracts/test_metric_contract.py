@@ -9,14 +9,37 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from etude.failures import DataError
-from etude.metrics import METRICS
+from etude.metrics import METRICS, bounds, lower_is_better, needs, reads_outputs
 from etude.records import Prediction
 
 LINES = ["the cat sat on the mat", "a dog ran after a ball", "two birds sing in the tree"]
 
 
+OTHER = "somewhere else entirely different"
+DOUBTFUL = -30.0
+
+
+def fields(truth: str, right: bool) -> dict[str, Any]:
+    """What metrics of log-probabilities read: a model that is sure of the truth, or of anything else."""
+    labels = {line: DOUBTFUL for line in (*LINES, OTHER)} | {truth if right else next(line for line in LINES if line != truth): -1e-9}
+    return {"label_logprobs": labels, "choices": [*LINES, OTHER], "token_logprobs": [-1e-9 if right else DOUBTFUL] * 3}
+
+
 def predictions(*outputs: str, references: tuple[str, ...] = ()) -> list[Prediction]:
-    return [Prediction(f"row-{i}", (output,), (LINES[i % 3], *references)) for i, output in enumerate(outputs)]
+    return [
+        Prediction(f"row-{i}", (output,), (LINES[i % 3], *references), fields=fields(LINES[i % 3], output == LINES[i % 3]))
+        for i, output in enumerate(outputs)
+    ]
+
+
+def best(metric: Any) -> float:
+    """The number of an arm that is all right."""
+    low, high = bounds(metric)
+    return low if lower_is_better(metric) else high
+
+
+def better(metric: Any, first: float, second: float) -> bool:
+    return first < second if lower_is_better(metric) else first > second
 
 
 def score(metric: Any, rows: list[Prediction]) -> float:
@@ -25,6 +48,12 @@ def score(metric: Any, rows: list[Prediction]) -> float:
 
 @pytest.fixture(params=list(METRICS))
 def metric(request: pytest.FixtureRequest) -> Any:
+    return METRICS[request.param]()
+
+
+@pytest.fixture(params=[name for name in METRICS if reads_outputs(METRICS[name]())])
+def reader(request: pytest.FixtureRequest) -> Any:
+    """A metric that looks at outputs."""
     return METRICS[request.param]()
 
 
@@ -39,36 +68,50 @@ def test_rows_are_float64_one_an_example(metric: Any) -> None:
     np.testing.assert_array_equal(stats[::-1], metric.stats(rows[::-1]))
 
 
-def test_all_right_is_the_scale_and_all_wrong_is_nothing(metric: Any) -> None:
-    assert score(metric, predictions(*LINES)) == pytest.approx(metric.scale)
-    assert score(metric, predictions("", "", "")) == 0
-    assert score(metric, predictions("§§", "§§", "§§")) == 0
+def test_all_right_is_best_and_all_wrong_is_not(metric: Any) -> None:
+    assert score(metric, predictions(*LINES)) == pytest.approx(best(metric), abs=1e-6)
+    for wrong in ("", "§§"):
+        assert better(metric, score(metric, predictions(*LINES)), score(metric, predictions(wrong, wrong, wrong)))
+        if not lower_is_better(metric):
+            assert score(metric, predictions(wrong, wrong, wrong)) == 0
     assert metric.scale in (1.0, 100.0)
 
 
-def test_an_empty_output_counts_as_wrong_and_stays(metric: Any) -> None:
+def test_an_empty_output_counts_as_wrong_and_stays(reader: Any) -> None:
     full, one_empty, one_blank = predictions(*LINES), predictions(*LINES[:2], ""), predictions(*LINES[:2], " \n ")
-    none = [*full[:2], Prediction("row-2", (), (LINES[2],))]
-    assert 0 < score(metric, one_empty) < score(metric, full)
-    assert score(metric, one_empty) == score(metric, one_blank) == score(metric, none)
+    none = [*full[:2], Prediction("row-2", (), (LINES[2],), fields=full[2].fields)]
+    assert better(reader, score(reader, full), score(reader, one_empty))
+    assert better(reader, score(reader, one_empty), score(reader, predictions("", "", "")))
+    assert score(reader, one_empty) == score(reader, one_blank) == score(reader, none)
 
 
-def test_outputs_of_an_item_are_averaged_first(metric: Any) -> None:
+def test_outputs_of_an_item_are_averaged_first(reader: Any) -> None:
     outputs = ("the cat sat on the mat", "the cat", "", "a dog ran after a ball")
-    one = np.mean([metric.stats([*predictions(o), *predictions(*LINES)[1:]])[0] for o in outputs], axis=0)
-    many = metric.stats([Prediction("row-0", outputs, (LINES[0],)), *predictions(*LINES)[1:]])
+    first, *others = predictions(*LINES)
+    one = np.mean([reader.stats([*predictions(o), *others])[0] for o in outputs], axis=0)
+    many = reader.stats([Prediction("row-0", outputs, (LINES[0],), fields=first.fields), *others])
     np.testing.assert_allclose(many[0], one, rtol=1e-12)
-    thrice = [Prediction(p.id, p.outputs * 3, p.references) for p in predictions("the cat sat on a mat", *LINES[1:])]
-    assert score(metric, thrice) == pytest.approx(score(metric, predictions("the cat sat on a mat", *LINES[1:])))
+    drawn = predictions("the cat sat on a mat", *LINES[1:])
+    thrice = [Prediction(p.id, p.outputs * 3, p.references, fields=p.fields) for p in drawn]
+    assert score(reader, thrice) == pytest.approx(score(reader, drawn))
 
 
 def test_any_reference_may_be_met(metric: Any) -> None:
-    # the other reference is a fourth label to F1, which nobody was asked for and which counts as 0
-    expected = 0.75 if METRICS.name_of(metric) == "f1" else metric.scale
-    rows = predictions(*LINES, references=("somewhere else entirely different",))
-    assert score(metric, rows) == pytest.approx(expected)
-    rows = [Prediction(p.id, p.outputs, p.references[::-1]) for p in rows]
-    assert score(metric, rows) == pytest.approx(expected)
+    name = METRICS.name_of(metric)
+    # the other reference is a fourth label, which nobody was asked for and whose F1 is 0; TER divides by the mean length of both
+    expected = 0.75 if name in ("f1", "precision", "recall") else best(metric)
+    rows = predictions(*LINES, references=(OTHER,))
+    assert score(metric, rows) == pytest.approx(expected, abs=1e-6)
+    rows = [Prediction(p.id, p.outputs, p.references[::-1], fields=p.fields) for p in rows]
+    assert score(metric, rows) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_a_metric_needs_is_named_where_it_is_missing(metric: Any) -> None:
+    for key in needs(metric):
+        rows = predictions(*LINES)
+        bare = Prediction("bare", ("x",), (LINES[0],), fields={k: v for k, v in rows[0].fields.items() if k != key})
+        with pytest.raises(DataError, match=f"bare.*{key}"):
+            metric.stats([*rows, bare])
 
 
 def test_no_reference_is_named(metric: Any) -> None:
@@ -99,7 +142,7 @@ def test_settings_are_frozen_and_named_by_a_recipe(metric: Any) -> None:
     with pytest.raises(ValidationError, match="unknown key"):
         adapter.validate_python({"type": name, "colour": "red"})
     with pytest.raises(ValidationError):
-        setattr(metric, next(iter(type(metric).model_fields)), None)
+        setattr(metric, next(iter(type(metric).model_fields), "colour"), None)
     assert adapter.json_schema()
 
 

@@ -5,8 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from etude.metrics.classification import F1, Accuracy
-from etude.metrics.overlap import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum
+from etude.metrics.classification import Accuracy
+from etude.metrics.confusion import F1
+from etude.metrics.overlap import Bleu, Chrf
+from etude.metrics.rouge import Rouge1, Rouge2, RougeL, RougeLsum
 from etude.records import Prediction
 from etude.similarity import lcs_length, lcs_places
 

@@ -125,8 +125,8 @@ class Judged(Settings):
                     else:
                         missing.setdefault(key, []).append(ask)
                 keys = list(missing)
-                for index, reply in replies(model, [missing[key][0].conversation() for key in keys], self.sampling):
-                    if kept:
+                for index, reply, failed in replies(model, [missing[key][0].conversation() for key in keys], self.sampling):
+                    if kept and not failed:  # a server's failure is no reply: the next run asks again
                         kept.append({"key": keys[index], "id": missing[keys[index]][0].row.id, "attempt": attempt + 1, "reply": reply})
                     fresh += 1
                     for ask in missing[keys[index]]:
@@ -199,20 +199,20 @@ def grade(reply: str) -> float | None:
     return value if all(float(other["n"]) == value for other in ANY_GRADE.finditer(reply)) else None
 
 
-def replies(model: Any, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[tuple[int, str]]:
-    """(index, reply) as they come; a model that gives only whole lists is asked for 16 at a time."""
+def replies(model: Any, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[tuple[int, str, bool]]:
+    """(index, reply, whether the model failed to give one) as they come; a model that gives only whole lists is asked for 16 at a time."""
     if not conversations:
         return
     each = getattr(model, "complete_each", None)
     if each is not None:
         for index, answers in each(conversations, sampling):
-            yield index, first(answers)
+            yield index, *first(answers)
         return
     for start in range(0, len(conversations), 16):
         for index, answers in enumerate(model.complete(conversations[start : start + 16], sampling), start):
-            yield index, first(answers)
+            yield index, *first(answers)
 
 
-def first(answers: Sequence[Answer]) -> str:
-    """The first answer's text, "" for none."""
-    return answers[0].text if answers else ""
+def first(answers: Sequence[Answer]) -> tuple[str, bool]:
+    """The first answer's text, "" for none, and whether it is a failed one."""
+    return (answers[0].text, bool(answers[0].failure)) if answers else ("", False)

@@ -64,7 +64,7 @@ FORMATS = Catalog(
         "mistral": "etude.formats.families:Mistral",
         "phi3": "etude.formats.families:Phi3",
         "qwen": "etude.formats.families:Qwen",
-        "text_to_text": "etude.formats.families:TextToText",
+        "text_to_text": "etude.formats.text_to_text:TextToText",
         "vicuna": "etude.formats.families:Vicuna",
         "zephyr": "etude.formats.families:Zephyr",
     },

@@ -190,16 +190,17 @@ ZEPHYR = Markup(
 
 TEXT_TO_TEXT = Markup(
     "text_to_text",
+    begin="{start}",
     system=Turn("", "", "\n\n"),
     user=Turn("", "{eos}"),
-    assistant=Turn("", "{eos}"),
+    assistant=Turn("", "{eos}", lead="{start}"),
     fold="first",
     alternate=True,
     single=True,
     needs=("{eos}",),
 )
 """google-t5/T5 and google/flan-t5: the question is the encoder's text, the answer the decoder's, each with its end (Raffel et
-al. 2020, section 2.4); a system text stands first, followed by a blank line."""
+al. 2020, section 2.4); a system text stands first, followed by a blank line. `formats.text_to_text` folds earlier turns into the question."""
 
 MARKUPS: Mapping[str, Markup] = {m.name: m for m in (CHATML, QWEN, VICUNA, LLAMA2, LLAMA3, MISTRAL3, GEMMA, PHI3, ZEPHYR, TEXT_TO_TEXT)}
 """Each family's markup with its default settings."""
@@ -331,18 +332,6 @@ class Zephyr(Settings):
     def markup(self) -> Markup:
         """The family's markup under these settings."""
         return ZEPHYR
-
-    def bind(self, tokenizer: PreTrainedTokenizerFast) -> BoundMarkup:
-        """The format for this tokenizer; raises RecipeError when it lacks a token."""
-        return bound(self.markup(), tokenizer)
-
-
-class TextToText(Settings):
-    """Text to text, for T5 and its kin: the question and its end, the answer and its end; one of each."""
-
-    def markup(self) -> Markup:
-        """The family's markup under these settings."""
-        return TEXT_TO_TEXT
 
     def bind(self, tokenizer: PreTrainedTokenizerFast) -> BoundMarkup:
         """The format for this tokenizer; raises RecipeError when it lacks a token."""

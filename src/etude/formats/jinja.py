@@ -65,7 +65,7 @@ class Jinja(Settings):
 
 
 class Auto(Settings):
-    """The tokenizer's own chat template where it has one, else Alpaca with the standard preamble."""
+    """The tokenizer's own chat template where it has one, else Alpaca with the standard preamble; text to text for an encoder-decoder."""
 
     def bind(self, tokenizer: PreTrainedTokenizerFast) -> BoundJinja | BoundAlpaca:
         """The format for this tokenizer; raises RecipeError as the chosen one does."""

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 class Metric(Protocol):
-    """A measure of predictions against references; a frozen settings class."""
+    """A measure of predictions against references; a frozen settings class.
+
+    It may also say (see the functions below) `lower_is_better: ClassVar[bool]`, `bounds: ClassVar[tuple[float, float]]`
+    where they are not 0 and `scale`, `needs: ClassVar[tuple[str, ...]]`, the keys of `Prediction.fields` without which it cannot
+    score, and `reads_outputs`, False for a metric of log-probabilities.
+    """
 
     scale: ClassVar[float]
-    """1 for numbers on 0-1, 100 for BLEU and chrF."""
+    """1 for numbers on 0-1, 100 for BLEU, chrF and TER: the unit a report writes in."""
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
         """float64, shape (predictions, k): one row an example; an empty output counts as wrong.
@@ -42,17 +47,53 @@ class Metric(Protocol):
         ...
 
 
+def lower_is_better(metric: Metric) -> bool:
+    """Whether a smaller number is the better one (TER, perplexity, calibration error)."""
+    return bool(getattr(metric, "lower_is_better", False))
+
+
+def bounds(metric: Metric) -> tuple[float, float]:
+    """The least and the largest number the metric can give; infinity where there is none."""
+    low, high = getattr(metric, "bounds", (0.0, metric.scale))
+    return float(low), float(high)
+
+
+def needs(metric: Metric) -> tuple[str, ...]:
+    """The keys of `Prediction.fields` without which the metric cannot score an item."""
+    return tuple(getattr(metric, "needs", ()))
+
+
+def reads_outputs(metric: Metric) -> bool:
+    """Whether the metric looks at outputs at all; those of log-probabilities do not."""
+    return bool(getattr(metric, "reads_outputs", True))
+
+
 METRICS = Catalog(
     "metric",
     {
         "accuracy": "etude.metrics.classification:Accuracy",
-        "f1": "etude.metrics.classification:F1",
+        "f1": "etude.metrics.confusion:F1",
+        "precision": "etude.metrics.confusion:Precision",
+        "recall": "etude.metrics.confusion:Recall",
+        "matthews": "etude.metrics.confusion:Matthews",
         "exact_match": "etude.metrics.exact:ExactMatch",
-        "rouge1": "etude.metrics.overlap:Rouge1",
-        "rouge2": "etude.metrics.overlap:Rouge2",
-        "rougeL": "etude.metrics.overlap:RougeL",
-        "rougeLsum": "etude.metrics.overlap:RougeLsum",
+        "squad_em": "etude.metrics.squad:SquadEm",
+        "squad_f1": "etude.metrics.squad:SquadF1",
+        "math": "etude.metrics.math:Math",
+        "multiple_choice": "etude.metrics.multiple_choice:MultipleChoice",
+        "rouge1": "etude.metrics.rouge:Rouge1",
+        "rouge2": "etude.metrics.rouge:Rouge2",
+        "rouge3": "etude.metrics.rouge:Rouge3",
+        "rougeN": "etude.metrics.rouge:RougeN",
+        "rougeL": "etude.metrics.rouge:RougeL",
+        "rougeLsum": "etude.metrics.rouge:RougeLsum",
         "bleu": "etude.metrics.overlap:Bleu",
         "chrf": "etude.metrics.overlap:Chrf",
+        "ter": "etude.metrics.overlap:Ter",
+        "perplexity": "etude.metrics.probabilities:Perplexity",
+        "bits_per_token": "etude.metrics.probabilities:BitsPerToken",
+        "bits_per_byte": "etude.metrics.probabilities:BitsPerByte",
+        "ece": "etude.metrics.calibration:Ece",
+        "brier": "etude.metrics.calibration:Brier",
     },
 )

@@ -1,12 +1,19 @@
-"""Accuracy and F1 of answers that name a label.
+"""Answers that name a label: how they are read, and accuracy. F1 and its kin are in `etude.metrics.confusion`.
 
-How an output becomes a label (`Labels.read`), the one rule for both metrics:
+How an output becomes a label, by the setting `read`:
+
+`first_line` (the default)
 1. take the first line that is not blank, fold its case, make every run of white space one space,
    and strip punctuation and space from both ends;
 2. if that is a label (treated alike), it is that label;
 3. if it begins with a label and the label ends at a word's end there, it is that label (the
    longest, if several fit): "Positive, because ..." is positive, "positively" is not;
 4. else it is none of them, and wrong.
+`exact`: steps 1 and 2, with the whole output in the place of its first line.
+`answer`: what stands after the last "answer is", "answer:", "label:" or "####" is read as `first_line` does; an output
+without any of them is read as a whole.
+`only`: labels are looked for everywhere, as whole words, longer ones first; if one and no other is found, it is that label.
+
 Punctuation stays where labels differ in nothing else ("C" and "C++").
 
 The label set is `labels`, else the set of all references of the batch. The columns of F1 depend on
@@ -18,7 +25,7 @@ lack counts as F1 0, as scikit-learn counts it under `labels=..., zero_division=
 from __future__ import annotations
 
 import hashlib
-import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -27,12 +34,16 @@ from pydantic import AfterValidator
 
 from etude.catalog import Settings
 from etude.failures import DataError, nearest
-from etude.metrics.items import averaged, check_references, described, mean, valued
+from etude.metrics.items import RowError, check_references, described, mean, valued
 from etude.records import Prediction
 
 if TYPE_CHECKING:
     import numpy as np
 
+Reading = Literal["first_line", "exact", "answer", "only"]
+"""How an output becomes a label."""
+MARKER = re.compile(r"(?:\banswer\s+is\b|\banswer\s*:|\blabel\s*:|####)\s*:?", re.IGNORECASE)
+"""What announces an answer."""
 MOST_LABELS = 200
 """More different references than this are taken for free text, not labels (F1 keeps labels squared numbers an item)."""
 
@@ -69,8 +80,14 @@ class Labels:
         line = folded(text)
         return self.places.get(bare(line) if self.strips else line)
 
-    def read(self, output: str) -> int | None:
-        """The place of the label that the output names, or None for none of them."""
+    def read(self, output: str, rule: Reading = "first_line") -> int | None:
+        """The place of the label that the output names by the rule, or None for none of them."""
+        if rule == "exact":
+            return self.exactly(" ".join(output.split()))
+        if rule == "only":
+            return self.named_alone(output)
+        if rule == "answer":
+            output = output[max((match.end() for match in MARKER.finditer(output)), default=0) :]
         place = self.exactly(output)
         if place is not None:
             return place
@@ -80,6 +97,25 @@ class Labels:
                 if start.startswith(key) and ends_word(start, len(key)):
                     return self.places[key]
         return None
+
+    def named_alone(self, output: str) -> int | None:
+        """The place of the one label that the text names as a whole word, or None for none or several."""
+        text, found = " ".join(output.casefold().split()), set()
+        for key in self.longest_first:
+            start = text.find(key)
+            while key and start >= 0:
+                end = start + len(key)
+                if ends_word(text, end) and begins_word(text, start):
+                    found.add(self.places[key])
+                    text = f"{text[:start]}\n{text[end:]}"  # so that a label inside it is not found again
+                    end = start + 1
+                start = text.find(key, end)
+        return found.pop() if len(found) == 1 else None
+
+
+def begins_word(line: str, start: int) -> bool:
+    """Whether no word goes on over the place `start`, seen from its right."""
+    return start == 0 or not (line[start - 1].isalnum() or line[start - 1] == "_") or not (line[start].isalnum() or line[start] == "_")
 
 
 def ends_word(line: str, end: int) -> bool:
@@ -117,16 +153,16 @@ def label_set(given: tuple[str, ...], predictions: Sequence[Prediction]) -> Labe
         for reference in prediction.references:
             key = folded(reference)
             if not key:
-                raise DataError(f"row {prediction.id}: the reference is blank; a label is needed")
+                raise RowError(prediction.id, "the reference is blank; a label is needed")
             if given and known.exactly(reference) is None:
-                raise DataError(f"row {prediction.id}: the reference {reference!r} is not one of the labels{nearest(reference, given)}")
+                raise RowError(prediction.id, f"the reference {reference!r} is not one of the labels{nearest(reference, given)}")
             seen[key] = min(reference.strip(), seen.get(key, reference.strip()))
     if given:
         return known
     if len(seen) > MOST_LABELS:
         raise DataError(
             f"{len(seen)} different references among {len(predictions)} rows are too many for labels (at most {MOST_LABELS}); "
-            f"name them under 'labels', or use exact_match or rougeL for free text"
+            f"name them under 'labels', or use exact_match, squad_f1 or rougeL for free text"
         )
     return Labels([seen[key] for key in sorted(seen)])
 
@@ -138,6 +174,9 @@ class Accuracy(Settings):
 
     labels: LabelSet = ()
     """The labels there are; if none are given, all that occur as references."""
+    read: Reading = "first_line"
+    """How an output becomes a label: the first line names it (the default), the whole output is it, it follows "the answer
+    is", or it is the only one named anywhere."""
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
         """float64, shape (predictions, 2): share of the item's outputs that are right, and 1.
@@ -147,7 +186,7 @@ class Accuracy(Settings):
         labels = label_set(self.labels, predictions)
 
         def right(output: str, references: tuple[str, ...]) -> float:
-            place = labels.read(output)
+            place = labels.read(output, self.read)
             return float(place is not None and place in map(labels.exactly, references))
 
         return valued(predictions, right)
@@ -158,67 +197,7 @@ class Accuracy(Settings):
 
     def signature(self, predictions: Sequence[Prediction] = ()) -> str:
         """How the number was made; with the predictions, their labels too."""
-        return described("accuracy", {"labels": named(self.labels, predictions), "read": "first-line"}, predictions)
-
-
-class F1(Settings):
-    """The harmonic mean of precision and recall of each label, averaged over labels."""
-
-    scale: ClassVar[float] = 1.0
-
-    average: Literal["macro", "weighted"] = "macro"
-    """macro: every label counts the same; weighted: as often as it is a reference."""
-    labels: LabelSet = ()
-    """The labels there are; if none are given, all that occur as references."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, L * (L + 1)): a 1 in the item's cell of the confusion matrix.
-
-        Rows of the matrix are the L true labels in order, columns the labels and then "none of
-        them". Where an item has several references, the one named counts as true, else the first.
-        Raises DataError for a reference that is no label.
-        """
-        import numpy as np
-
-        labels = label_set(self.labels, predictions)
-        width = len(labels) + 1
-
-        def cell(output: str, references: tuple[str, ...]) -> np.ndarray:
-            truths = [place for place in map(labels.exactly, references) if place is not None]
-            said = labels.read(output)
-            cells = np.zeros((len(labels), width))
-            if said is None:
-                cells[truths[0], -1] = 1.0
-            else:
-                cells[said if said in truths else truths[0], said] = 1.0
-            return cells.ravel()
-
-        return averaged(predictions, len(labels) * width, cell)
-
-    def score(self, totals: np.ndarray) -> float:
-        """Average F1, 0 to 1, from a summed confusion matrix, shape (L * (L + 1),)."""
-        import numpy as np
-
-        cells = matrix(totals)
-        if not cells.size:
-            return float("nan")
-        true = cells.sum(axis=1)
-        both = true + cells[:, :-1].sum(axis=0)
-        f1 = 2 * cells.diagonal() / np.where(both > 0, both, 1.0)
-        if self.average == "macro":
-            return float(f1.sum()) / len(f1)
-        return float(f1 @ true / (true.sum() or 1.0))
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made; with the predictions, their labels too."""
-        parts = {"average": self.average, "labels": named(self.labels, predictions), "read": "first-line", "zero": 0}
-        return described("f1", parts, predictions)
-
-
-def matrix(totals: np.ndarray) -> np.ndarray:
-    """The confusion matrix, shape (L, L + 1), of summed F1 statistics; the last column is "none of them"."""
-    size = (math.isqrt(4 * len(totals) + 1) - 1) // 2
-    return totals.reshape(size, size + 1)
+        return described("accuracy", {"labels": named(self.labels, predictions), "read": self.read.replace("_", "-")}, predictions)
 
 
 def named(given: tuple[str, ...], predictions: Sequence[Prediction]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from etude.catalog import Settings
+from etude.metrics.classification import MARKER
 from etude.metrics.items import described, mean, valued
 from etude.records import Prediction
 
@@ -26,9 +27,12 @@ class ExactMatch(Settings):
     ignore_punctuation: bool = False
     """Leave out punctuation and symbols (Unicode categories P and S), unless nothing else is there."""
 
+    extract: Literal["none", "answer"] = "none"
+    """answer: compare the rest of the line after the last "answer is", "answer:", "label:" or "####" of an output that has one."""
+
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
         """float64, shape (predictions, 2): share of the item's outputs that match, and 1."""
-        return valued(predictions, lambda output, references: float(self.plain(output) in map(self.plain, references)))
+        return valued(predictions, lambda output, references: float(self.plain(self.answer(output)) in map(self.plain, references)))
 
     def score(self, totals: np.ndarray) -> float:
         """The share of matches, 0 to 1, from summed statistics, shape (2,)."""
@@ -38,9 +42,19 @@ class ExactMatch(Settings):
         """How the number was made."""
         return described(
             "exact_match",
-            {"case": "lc" if self.ignore_case else "mixed", "space": not self.ignore_whitespace, "punct": not self.ignore_punctuation},
+            {
+                "case": "lc" if self.ignore_case else "mixed",
+                "space": not self.ignore_whitespace,
+                "punct": not self.ignore_punctuation,
+                **({"extract": self.extract} if self.extract != "none" else {}),
+            },
             predictions,
         )
+
+    def answer(self, output: str) -> str:
+        """The part of an output that is its answer."""
+        ends = [match.end() for match in MARKER.finditer(output)] if self.extract == "answer" else []
+        return next((line for line in output[ends[-1] :].splitlines() if line.strip()), "") if ends else output
 
     def plain(self, text: str) -> str:
         """The text as it is compared."""

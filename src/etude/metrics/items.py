@@ -6,10 +6,11 @@ item's value and a 1. Anything else is the sufficient statistics of a corpus met
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from etude.failures import DataError
+from etude.failures import DataError, nearest
 from etude.records import Prediction
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 Row = Callable[[str, tuple[str, ...]], "Sequence[float] | np.ndarray"]
 """The statistics of one output against its references."""
+
+
+class RowError(DataError):
+    """One item cannot be scored: its id, and what is wrong with it."""
+
+    def __init__(self, id: str, what: str) -> None:
+        super().__init__(f"row {id}: {what}")
+        self.id = id
+        self.what = what
 
 
 def averaged(predictions: Sequence[Prediction], width: int, row: Row) -> np.ndarray:
@@ -48,7 +58,23 @@ def mean(totals: np.ndarray) -> float:
 def check_references(prediction: Prediction) -> None:
     """Raise DataError where there is nothing to compare with."""
     if not prediction.references:
-        raise DataError(f"row {prediction.id} has no reference to score against; a question without one belongs under 'probes'")
+        raise RowError(prediction.id, "there is no reference to score against; a question without one belongs under 'probes'")
+
+
+def field_of(prediction: Prediction, key: str, what: str) -> Any:
+    """The item's field; raises RowError, which says `what` it is, where there is none."""
+    value = prediction.fields.get(key)
+    if value is None:
+        hint = nearest(key, prediction.fields) if prediction.fields else ""
+        raise RowError(prediction.id, f"there is no field {key!r} ({what}){hint}")
+    return value
+
+
+def logprob(prediction: Prediction, key: str, value: Any) -> float:
+    """A natural log-probability: at most 0, perhaps -inf; raises RowError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value > 1e-6:
+        raise RowError(prediction.id, f"{key}: {value!r} is not a log-probability (a natural logarithm, at most 0)")
+    return min(0.0, float(value))
 
 
 def described(name: str, parts: dict[str, object], predictions: Sequence[Prediction]) -> str:

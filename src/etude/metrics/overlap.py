@@ -1,31 +1,25 @@
-"""How much of the wording is the reference's: ROUGE on 0-1, BLEU and chrF on 0-100.
+"""How much of the wording is the reference's: BLEU, chrF (with words: chrF++) and TER, on 0-100.
 
-ROUGE equals Google's `rouge-score` 0.1.2 (F1, best reference by F1); BLEU and chrF are sacrebleu's
-own (Post 2018), kept as its sufficient statistics a segment.
+All three are sacrebleu's own (Post 2018), kept as its sufficient statistics a segment; their settings have sacrebleu's
+names and meanings.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from etude.catalog import Settings
+from etude.catalog import Settings, note
 from etude.failures import RecipeError
-from etude.metrics.items import averaged, described, mean, valued
+from etude.metrics.items import averaged
 from etude.records import Prediction
-from etude.similarity import numbered, rouge_l, rouge_l_sum, rouge_n, words
 
 if TYPE_CHECKING:
     import numpy as np
-    from sacrebleu.metrics import BLEU, CHRF
-
-Similarity = Callable[[str, str], float]
-"""F1 of a reference and an output, 0 to 1."""
+    from sacrebleu.metrics import BLEU, CHRF, TER
 
 
 def needs(package: str, key: str, install: str) -> None:
@@ -34,151 +28,24 @@ def needs(package: str, key: str, install: str) -> None:
         raise RecipeError(f"{key} needs the package {package!r}, which is not installed; pip install '{install}', or leave {key} out")
 
 
-def check_stemmer(wanted: bool) -> bool:
-    """Refuse `stemmer: true` at once where it could not be done later."""
-    if wanted:
-        needs("nltk", "stemmer: true", "nltk")
-    return wanted
-
-
-Stemmer = Annotated[bool, AfterValidator(check_stemmer)]
-
-
-@functools.cache
-def porter() -> Callable[[str], str]:
-    """The Porter stemmer as rouge-score uses it (nltk's, with its extensions)."""
-    needs("nltk", "stemmer: true", "nltk")
-    stem: Callable[[str], str] = importlib.import_module("nltk.stem.porter").PorterStemmer().stem
-    return functools.lru_cache(maxsize=65536)(stem)
-
-
-def best(predictions: Sequence[Prediction], similarity: Similarity) -> np.ndarray:
-    """Rows (value, 1): each output against its most similar reference."""
-    return valued(predictions, lambda output, references: max(similarity(reference, output) for reference in references))
-
-
-def on_tokens(stemmer: bool, similarity: Callable[[list[int], list[int]], float]) -> Similarity:
-    """A similarity of texts from one of token numbers."""
-    stem = porter() if stemmer else None
-
-    def compare(reference: str, output: str) -> float:
-        known: dict[str, int] = {}
-        return similarity(numbered(words(reference, stem), known), numbered(words(output, stem), known))
-
-    return compare
-
-
-def on_sentences(stemmer: bool) -> Similarity:
-    """ROUGE-Lsum of texts whose sentences are lines."""
-    stem = porter() if stemmer else None
-
-    def compare(reference: str, output: str) -> float:
-        known: dict[str, int] = {}
-        ours, theirs = ([numbered(words(line, stem), known) for line in text.split("\n")] for text in (output, reference))
-        return rouge_l_sum(theirs, ours)
-
-    return compare
-
-
-def rouge_signature(name: str, stemmer: bool, predictions: Sequence[Prediction]) -> str:
-    """The signature of a ROUGE."""
-    return described(name, {"score": "f1", "refs": "best", "stem": stemmer, "tok": "a-z0-9", "as": "rouge-score-0.1.2"}, predictions)
-
-
-class Rouge1(Settings):
-    """Mean F1 of words in common (ROUGE-1)."""
-
-    scale: ClassVar[float] = 1.0
-
-    stemmer: Stemmer = False
-    """Compare Porter stems instead of words (needs nltk)."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 2): the item's F1, and 1."""
-        return best(predictions, on_tokens(self.stemmer, lambda reference, output: rouge_n(reference, output, 1)))
-
-    def score(self, totals: np.ndarray) -> float:
-        """Mean F1, 0 to 1, from summed statistics, shape (2,)."""
-        return mean(totals)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return rouge_signature("rouge1", self.stemmer, predictions)
-
-
-class Rouge2(Settings):
-    """Mean F1 of pairs of neighbouring words in common (ROUGE-2)."""
-
-    scale: ClassVar[float] = 1.0
-
-    stemmer: Stemmer = False
-    """Compare Porter stems instead of words (needs nltk)."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 2): the item's F1, and 1."""
-        return best(predictions, on_tokens(self.stemmer, lambda reference, output: rouge_n(reference, output, 2)))
-
-    def score(self, totals: np.ndarray) -> float:
-        """Mean F1, 0 to 1, from summed statistics, shape (2,)."""
-        return mean(totals)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return rouge_signature("rouge2", self.stemmer, predictions)
-
-
-class RougeL(Settings):
-    """Mean F1 of the longest common subsequence of words (ROUGE-L)."""
-
-    scale: ClassVar[float] = 1.0
-
-    stemmer: Stemmer = False
-    """Compare Porter stems instead of words (needs nltk)."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 2): the item's F1, and 1."""
-        return best(predictions, on_tokens(self.stemmer, rouge_l))
-
-    def score(self, totals: np.ndarray) -> float:
-        """Mean F1, 0 to 1, from summed statistics, shape (2,)."""
-        return mean(totals)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return rouge_signature("rougeL", self.stemmer, predictions)
-
-
-class RougeLsum(Settings):
-    """Mean F1 of the longest common subsequences line by line (ROUGE-Lsum, for summaries)."""
-
-    scale: ClassVar[float] = 1.0
-
-    stemmer: Stemmer = False
-    """Compare Porter stems instead of words (needs nltk)."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 2): the item's F1, and 1."""
-        return best(predictions, on_sentences(self.stemmer))
-
-    def score(self, totals: np.ndarray) -> float:
-        """Mean F1, 0 to 1, from summed statistics, shape (2,)."""
-        return mean(totals)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return rouge_signature("rougeLsum", self.stemmer, predictions)
-
-
 EXTRA_TOKENIZERS = {
     "ja-mecab": ("MeCab", "sacrebleu[ja]"),
     "ko-mecab": ("mecab_ko", "sacrebleu[ko]"),
+    "spm": ("sentencepiece", "sentencepiece"),
     "flores101": ("sentencepiece", "sentencepiece"),
     "flores200": ("sentencepiece", "sentencepiece"),
 }
 """sacrebleu's tokenizers that need more than sacrebleu: the package and how to install it."""
 
 
-def check_tokenizer(name: str) -> str:
+OF_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+"""sacrebleu's default tokenizer of a target language; 13a of any other."""
+TOKENIZED = 100
+"""So many outputs that end in " ." look tokenized (sacrebleu's number)."""
+Tokenizer = Literal["13a", "intl", "char", "zh", "none", "spm", "ja-mecab", "ko-mecab", "flores101", "flores200"]
+
+
+def check_tokenizer(name: Tokenizer | None) -> Tokenizer | None:
     """Refuse at once a tokenizer whose package is missing."""
     if name in EXTRA_TOKENIZERS:
         package, install = EXTRA_TOKENIZERS[name]
@@ -186,7 +53,7 @@ def check_tokenizer(name: str) -> str:
     return name
 
 
-def sacrebleu_signature(engine: BLEU | CHRF, name: str, predictions: Sequence[Prediction]) -> str:
+def sacrebleu_signature(engine: BLEU | CHRF | TER, name: str, predictions: Sequence[Prediction]) -> str:
     """sacrebleu's own signature after the metric's name; without predictions, nrefs is left out."""
     counts = {len(prediction.references) for prediction in predictions}
     engine.num_refs = counts.pop() if len(counts) == 1 else -1
@@ -199,16 +66,18 @@ class Bleu(Settings):
 
     scale: ClassVar[float] = 100.0
 
-    tokenize: Annotated[
-        Literal["13a", "intl", "char", "zh", "none", "ja-mecab", "ko-mecab", "flores101", "flores200"], AfterValidator(check_tokenizer)
-    ] = "13a"
-    """How segments become words; 13a is the one of published numbers."""
+    tokenize: Annotated[Tokenizer | None, AfterValidator(check_tokenizer)] = None
+    """How segments become words; by default 13a, the one of published numbers, or what `trg_lang` asks for."""
+    trg_lang: str = ""
+    """Language of the references: zh, ja and ko have tokenizers of their own."""
     smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"
     """What an n-gram length without a match counts as (Chen and Cherry 2014)."""
     smooth_value: float | None = None
     """The number of `floor` (0.1 if not given) and `add-k` (1)."""
     lowercase: bool = False
     """Compare without regard to case."""
+    force: bool = False
+    """Say nothing of outputs that look tokenized (100 or more that end in " ."); the number is the same."""
     effective_order: bool = False
     """Leave out n-gram lengths that no output reaches (for single sentences)."""
     max_ngram_order: Annotated[int, Field(ge=1)] = 4
@@ -218,6 +87,8 @@ class Bleu(Settings):
         """float64, shape (predictions, 2 + 2 * max_ngram_order): words of the output, words of the
         closest reference, matches of each n-gram length, n-grams of each length."""
         engine = self.engine(smooth_method="none")
+        if not self.force and sum(output.endswith(" .") for p in predictions for output in p.outputs) >= TOKENIZED:
+            note(f"{TOKENIZED} outputs or more end in ' .': BLEU expects detokenized text (say nothing of it with force=true)")
 
         def one(output: str, references: tuple[str, ...]) -> Sequence[float]:
             found = engine.corpus_score([output], [[reference] for reference in references])
@@ -255,7 +126,8 @@ class Bleu(Settings):
         return BLEU(
             lowercase=self.lowercase,
             force=True,
-            tokenize=self.tokenize,
+            tokenize=self.tokenize or OF_LANGUAGE.get(self.trg_lang, "13a"),
+            trg_lang=self.trg_lang,
             smooth_method=smooth_method,
             smooth_value=self.smooth_value,
             max_ngram_order=self.max_ngram_order,
@@ -312,3 +184,44 @@ class Chrf(Settings):
             whitespace=self.whitespace,
             eps_smoothing=self.eps_smoothing,
         )
+
+
+class Ter(Settings):
+    """Corpus translation edit rate (Snover et al. 2006) as sacrebleu computes it: edits per 100 reference words; smaller is
+    better, and it may pass 100."""
+
+    scale: ClassVar[float] = 100.0
+    bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    lower_is_better: ClassVar[bool] = True
+
+    normalized: bool = False
+    """Normalise characters as Tercom does, and part punctuation from words."""
+    no_punct: bool = False
+    """Leave out punctuation."""
+    asian_support: bool = False
+    """With `normalized` or `no_punct`: treat Chinese, Japanese and Korean characters too."""
+    case_sensitive: bool = False
+    """Upper and lower case differ."""
+
+    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
+        """float64, shape (predictions, 3): edits to the nearest reference, mean words of the references, and 1."""
+        engine = self.engine()
+
+        def one(output: str, references: tuple[str, ...]) -> Sequence[float]:
+            return [*engine._extract_corpus_statistics([output], [[reference] for reference in references])[0], 1.0]
+
+        return averaged(predictions, 3, one)
+
+    def score(self, totals: np.ndarray) -> float:
+        """TER from summed statistics; 0 is best."""
+        return float(self.engine()._compute_score_from_stats(totals[:2].tolist()).score)
+
+    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
+        """sacrebleu's signature."""
+        return sacrebleu_signature(self.engine(), "ter", predictions)
+
+    def engine(self) -> TER:
+        """sacrebleu's metric with these settings."""
+        from sacrebleu.metrics import TER
+
+        return TER(normalized=self.normalized, no_punct=self.no_punct, asian_support=self.asian_support, case_sensitive=self.case_sensitive)

@@ -5,13 +5,14 @@ Teacher, judge and student under test are all the same two protocols.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field
 
-from etude.catalog import Settings
+from etude.catalog import Catalog, Settings
 from etude.records import Conversation
 
 if TYPE_CHECKING:
@@ -50,13 +51,22 @@ class Sampling(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. `finish`: "stop" (end of turn or stop text) or "length". `near_ties`: greedy
-    steps whose best two logits were closer than 1e-4, where another batch might choose the other."""
+    """One answer. `finish`: "stop" (end of turn or stop text), "length", or "failed". `near_ties`: greedy
+    steps whose best two logits were closer than 1e-4, where another batch might choose the other.
+
+    Only a server fails to answer. `failure` then says why in one word (`replies.REASONS`) and the text is "", so that what a
+    server said in place of an answer can never be taken for data."""
 
     text: str
     finish: str
     tokens: int
     near_ties: int = 0
+    failure: str = ""
+
+    @staticmethod
+    def failed(reason: str) -> Answer:
+        """No answer, for `reason`."""
+        return Answer("", "failed", 0, failure=reason)
 
 
 Progress = Callable[[int], None]
@@ -69,7 +79,7 @@ class LLM(Protocol):
     def complete(
         self, conversations: Sequence[Conversation], sampling: Sampling, progress: Progress | None = None
     ) -> list[tuple[Answer, ...]]:
-        """`sampling.n` answers for each conversation's question, in the order given."""
+        """`sampling.n` answers for each conversation's question, in the order given; a failed one has `Answer.failure`."""
         ...
 
 
@@ -80,3 +90,25 @@ class Scores(Protocol):
         """For each conversation, the natural log-probability of each trained token (the answers and
         their ends of turn), float32, shape (trained tokens,)."""
         ...
+
+
+Told = Callable[[Mapping[str, Any]], None]
+"""Told what an LLM has done so far (requests, tokens, cost, failures): the same facts as the manifest gets at the end."""
+
+
+class LLMSettings(Protocol):
+    """An LLM as a recipe names it."""
+
+    def open(self, folder: Path | None = None, told: Told | None = None) -> LLM:
+        """The LLM. `folder`: where it may keep what outlives the process (money spent so far). Raises RecipeError where it cannot be."""
+        ...
+
+
+LLMS = Catalog(
+    "llm",
+    {
+        "http": "etude.models.http:Http",
+        "local": "etude.models.opening:LocalModel",
+        "scripted": "etude.models.opening:Script",
+    },
+)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from etude import pairs, virtual
 from etude.models import Sampling
 from etude.models.decoding import Drawn, Ended, still
 from etude.models.reading import padded
+from etude.models.sequences import forced_first
 
 
 @contextlib.contextmanager
@@ -45,7 +48,7 @@ def beams(
     ended: Ended | None = None,
     seed: int = 0,
 ) -> list[list[Drawn]]:
-    """Beam search by transformers' `generate`: for each prompt its `sampling.n` best answers.
+    """Beam search by transformers' `generate`: for each prompt (an encoder-decoder's source) its `sampling.n` best answers.
 
     Where beams are sampled (`temperature` above 0), torch's generators are seeded inside and put back after.
     """
@@ -65,15 +68,25 @@ def beams(
         stop_strings=[text for text in sampling.stop if text] or None,
         **warpers,
     )
-    # padded with the row's own first token, so that a repetition penalty on the padding changes nothing
-    ids = padded(prompts, [prompt[0] for prompt in prompts]).to(device)
-    mask = padded([[1] * len(prompt) for prompt in prompts], [0] * len(prompts)).to(device)
-    given = {"tokenizer": tokenizer} if config.stop_strings else {}
+    if paired := pairs.is_paired(model):
+        config.decoder_start_token_id, config.forced_bos_token_id = pairs.start_id(model), forced_first(model)
+        ids, mask = (torch.from_numpy(part).to(device) for part in pairs.filled(prompts))
+    else:
+        # padded with the row's own first token, so that a repetition penalty on the padding changes nothing
+        ids = padded(prompts, [prompt[0] for prompt in prompts]).to(device)
+        mask = padded([[1] * len(prompt) for prompt in prompts], [0] * len(prompts)).to(device)
+    given: dict[str, Any] = {"tokenizer": tokenizer} if config.stop_strings else {}
     with still(model), own_options(model) as inner, torch.random.fork_rng(enabled=sampled):
+        if ahead := virtual.count(model):
+            # virtual tokens have been read; any id may stand for them, such as the row's first
+            ids, mask = torch.cat([ids[:, :1].expand(-1, ahead), ids], 1), torch.cat([mask.new_ones(len(mask), ahead), mask], 1)
+            ids[:, :ahead] = torch.tensor([[prompt[0]] for prompt in prompts], device=device)
+            given["past_key_values"] = DynamicCache(config=inner.config)
+            virtual.begin(model, given["past_key_values"], len(prompts) * sampling.num_beams)
         if sampled:
             torch.manual_seed(seed)
         output = inner.generate(input_ids=ids, attention_mask=mask, generation_config=config, **given)
-    answers = output[:, ids.shape[1] :].tolist()
+    answers = output[:, 1 if paired else ids.shape[1] :].tolist()  # a decoder's output begins with its start token
     return [
         [until_end(index, row, stops, ended, pad) for row in answers[index * sampling.n : (index + 1) * sampling.n]]
         for index in range(len(prompts))

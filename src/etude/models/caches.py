@@ -77,6 +77,21 @@ class Layer(DynamicLayer):  # type: ignore[misc]
         self.keys[slots, :, first:] = other.keys
         self.values[slots, :, first:] = other.values
 
+    def extend(self, other: Layer) -> None:
+        """Add another layer's rows, which end where this one's end and are at most as wide. The storage doubles its rows when full."""
+        rows, width, more = self.keys.shape[0], self.keys.shape[2], other.keys.shape[0]
+        if self.room is None or self.room[0].shape[0] < rows + more:
+            held = self.room[0] if self.room is not None else self.keys
+            tokens = max(held.shape[2], width + SPARE)
+            grown = [held.new_empty(max(2 * rows, rows + more), s.shape[1], tokens, s.shape[3]) for s in (self.keys, self.values)]
+            grown[0][:rows, :, :width], grown[1][:rows, :, :width] = self.keys, self.values
+            self.room = (grown[0], grown[1])
+        for store, new in zip(self.room, (other.keys, other.values), strict=True):
+            # what stands before is masked, but zero times a leftover infinity would still be NaN
+            store[rows : rows + more, :, : width - new.shape[2]] = 0
+            store[rows : rows + more, :, width - new.shape[2] : width] = new
+        self.keys, self.values = (store[: rows + more].narrow(2, 0, width) for store in self.room)
+
     def take_columns(self, columns: torch.Tensor) -> None:
         """Keep these columns, int64 (rows, kept), of each row."""
         chosen = columns[:, None, :, None].expand(-1, self.keys.shape[1], -1, self.keys.shape[3])

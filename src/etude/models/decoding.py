@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
+from etude import virtual
 from etude.failures import NonFinite
 from etude.models import Sampling
 from etude.models.reading import accepted, last_logits, padded, read_prompts
@@ -150,8 +151,9 @@ def start(
     return Batch(cache, plain, names, rows, mask, width, following, logits, history)
 
 
-def leave(batch: Batch) -> None:
-    """Take the finished rows out; living ones stay where they are, and those beyond the new end move into the gaps."""
+def leave(batch: Batch) -> torch.Tensor:
+    """Take the finished rows out; living ones stay where they are, and those beyond the new end move into the gaps. Gives the
+    places, int64 (rows,), from which the rows that stay came."""
     assert batch.last is not None
     alive = [place for place, row in enumerate(batch.rows) if not row.done]
     tail = iter([place for place in alive if place >= len(alive)])
@@ -161,6 +163,7 @@ def leave(batch: Batch) -> None:
     batch.rows = [batch.rows[place] for place in order]
     batch.mask, batch.positions, batch.last = batch.mask[chosen], batch.positions[chosen], batch.last[chosen]
     batch.history = None if batch.history is None else batch.history[chosen]
+    return chosen
 
 
 def join(batch: Batch, fresh: Batch, room: int) -> None:
@@ -204,7 +207,7 @@ def read_last(model: PreTrainedModel, batch: Batch) -> None:
     assert batch.last is not None
     batch.width += 1
     batch.logits = last_logits(
-        model, batch.accepted, batch.cache, batch.last[:, None], batch.mask[:, : batch.width], batch.positions[:, None]
+        virtual.bare(model), batch.accepted, batch.cache, batch.last[:, None], batch.mask[:, : batch.width], batch.positions[:, None]
     )
     batch.positions = batch.positions + 1
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude import packing, seeds
-from etude.encoding import Encoder, examples
+from etude import packing, pairs, seeds, virtual
+from etude.encoding import Encoder, Lengths, Limit, examples
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.formats import ChatFormat, FormatSettings
 from etude.formats.borders import only_last_trained
 from etude.formats.jinja import Auto
+from etude.formats.text_to_text import bind_for
 from etude.models import Answer, Progress, Sampling, weights
 from etude.records import IGNORED, Conversation, Encoded, Fate, Message
 
@@ -53,7 +54,8 @@ class Local:
         self.form = form
         self.batch_tokens = batch_tokens
         self.batch_rows = batch_rows
-        self.encoder = Encoder.of(tokenizer)
+        self.paired = pairs.is_paired(model)
+        self.encoder = Encoder.of(tokenizer, self.paired)
         self._documents: bool | None = None
 
     @staticmethod
@@ -64,7 +66,7 @@ class Local:
         """
         model, tokenizer = weights.load(folder)
         settings: Any = form or Auto()
-        return Local(model, tokenizer, settings.bind(tokenizer))
+        return Local(model, tokenizer, bind_for(settings, tokenizer, pairs.is_paired(model)))
 
     def complete(
         self, conversations: Sequence[Conversation], sampling: Sampling, progress: Progress | None = None
@@ -94,7 +96,7 @@ class Local:
         found: dict[int, dict[int, Answer]] = {}
         for row, sample, drawn in self._decoded(conversations, prompts, jobs, sampling):
             answers = found.setdefault(row, {})
-            answers[sample] = self._answer(drawn, sampling)
+            answers[sample] = self.answer(drawn, sampling)
             if len(answers) == copies:
                 del found[row]
                 yield row, tuple(answers[i % copies] for i in range(sampling.n))
@@ -102,7 +104,7 @@ class Local:
     def _decoded(
         self, conversations: Sequence[Conversation], prompts: Sequence[Sequence[int]], jobs: Sequence[tuple[int, int]], sampling: Sampling
     ) -> Iterator[tuple[int, int, Drawn]]:
-        from etude.models import decoding
+        from etude.models import decoding, sequences
 
         def uniforms(index: int) -> np.random.Generator | None:
             row, sample = jobs[index]
@@ -110,7 +112,8 @@ class Local:
 
         asked = [prompts[row] for row, _ in jobs]
         bounds = {"rows": self.batch_rows, "tokens": self.batch_tokens}
-        for drawn in decoding.decode(self.model, asked, uniforms, sampling, self.stops(), self._ended(sampling), **bounds):
+        decode = sequences.decode if self.paired else decoding.decode
+        for drawn in decode(self.model, asked, uniforms, sampling, self.stops(), self.ended(sampling), **bounds):
             yield *jobs[drawn.index], drawn
 
     def _searched(
@@ -127,9 +130,9 @@ class Local:
             rows = [row for row, _ in batch]
             seed = seeds.number(sampling.seed, conversations[rows[0]].id, 0)
             asked = [prompts[row] for row in rows]
-            found = beams(self.model, self.tokenizer, asked, sampling, self.stops(), self._ended(sampling), seed)
+            found = beams(self.model, self.tokenizer, asked, sampling, self.stops(), self.ended(sampling), seed)
             for row, drawn in zip(rows, found, strict=True):
-                yield row, tuple(self._answer(one, sampling) for one in drawn)
+                yield row, tuple(self.answer(one, sampling) for one in drawn)
 
     def _batches(
         self, jobs: Sequence[tuple[int, int]], prompts: Sequence[Sequence[int]], sampling: Sampling
@@ -152,17 +155,24 @@ class Local:
             where = f"{conversation.origin or 'row'} ({conversation.id})"
             if not prompt:
                 raise DataError(f"{where}: the prompt has no tokens; a model cannot answer nothing")
-            if context and len(prompt) + sampling.max_new_tokens > context:
+            if context and self.paired and max(len(prompt), sampling.max_new_tokens) > context:
+                raise DataError(
+                    f"{where}: the source has {len(prompt)} tokens and an answer up to {sampling.max_new_tokens}; the model reads and "
+                    f"writes at most {context} each; shorten the row or lower max_new_tokens"
+                )
+            if context and not self.paired and len(prompt) + sampling.max_new_tokens > context:
                 raise DataError(
                     f"{where}: the prompt has {len(prompt)} tokens, and with {sampling.max_new_tokens} new ones exceeds "
                     f"the model's context of {context}; shorten the row or lower max_new_tokens"
                 )
 
-    def _answer(self, drawn: Drawn, sampling: Sampling) -> Answer:
+    def answer(self, drawn: Drawn, sampling: Sampling) -> Answer:
+        """The answer in words: without its end of turn, up to the first stop text."""
         ids = drawn.ids[:-1] if drawn.finish == "stop" and drawn.ids[-1] in self.stops() else drawn.ids
         return Answer(sampling.before_stop(self.encoder.text(ids)), drawn.finish, len(drawn.ids), drawn.near_ties)
 
-    def _ended(self, sampling: Sampling) -> Ended | None:
+    def ended(self, sampling: Sampling) -> Ended | None:
+        """Whether an answer's ids end with one of the sampling's stop texts; None where there are none."""
         if not sampling.stop:
             return None
         # A token that is text is at least one byte, so a stop text that the last token completes lies within
@@ -184,10 +194,11 @@ class Local:
         return frozenset(int(i) for i in [*listed, *named, self.tokenizer.eos_token_id] if i is not None)
 
     def context(self) -> int | None:
-        """Most tokens the model can read, or None where its config does not say."""
+        """Most tokens of a row (an encoder-decoder's source, and its target) the model can read, virtual ones not counted, or None
+        where its config does not say, as T5's, whose positions are relative."""
         text = self.model.config.get_text_config()
         most = getattr(text, "max_position_embeddings", None)
-        return int(most) if most else None
+        return int(most) - virtual.count(self.model) if most else None
 
     def logprobs(self, conversations: Sequence[Conversation], progress: Progress | None = None) -> list[np.ndarray]:
         """For each conversation, the natural log-probability of each trained token, float32 (trained tokens,).
@@ -196,13 +207,16 @@ class Local:
         """
         rows: list[Encoded] = []
         owners: list[int] = []
+        context = self.context()
+        limit: Limit = Lengths(context, context) if self.paired else context
         for index, conversation in enumerate(conversations):
-            for row in examples(self.encoder, self.form, conversation, self.context(), "refuse"):
+            for row in examples(self.encoder, self.form, conversation, limit, "refuse"):
                 rows.append(readable(row, conversation))
                 owners.append(index)
         found: list[np.ndarray] = [np.zeros(0, np.float32) for _ in rows]
         waiting = np.bincount(owners, minlength=len(conversations)) if owners else np.zeros(0, int)
-        for pack in packing.pack(rows, PACK_TOKENS):
+        packs: Any = pairs.batches(rows, PACK_TOKENS, pairs.start_id(self.model)) if self.paired else packing.pack(rows, PACK_TOKENS)
+        for pack in packs:
             values = self._scored(pack)
             for row in dict.fromkeys(pack.rows.tolist()):
                 found[row] = values[pack.rows == row]
@@ -229,31 +243,44 @@ class Local:
             question = conversation.question()
             prompt = self.encoder.ids(self.form.prompt(question))
             answers = [self._continuation(question, prompt, choice) for choice in choices]
-            pack = packing.branches(prompt, answers)
-            sums = np.bincount(pack.rows, weights=self._scored(pack), minlength=len(choices)).astype(np.float32)
+            owners = np.repeat(np.arange(len(answers)), [len(answer) for answer in answers])
+            scored = self._continued(prompt, answers) if self.paired else self._scored(packing.branches(prompt, answers))
+            sums = np.bincount(owners, weights=scored, minlength=len(choices)).astype(np.float32)
             found.append((int(sums.argmax()), sums))
             if progress:
                 progress(1)
         return found
+
+    def _continued(self, source: Sequence[int], answers: Sequence[Sequence[int]]) -> np.ndarray:
+        """Log-probabilities of all tokens of several answers to one source, float32 (tokens,)."""
+        from etude.models import decoding, sequences
+
+        with decoding.still(self.model):
+            logits = sequences.continuation_logits(self.model, source, answers)
+        return log_probabilities(logits, np.concatenate([np.array(answer, np.int64) for answer in answers]))
 
     def _continuation(self, question: Conversation, prompt: Sequence[int], choice: str) -> list[int]:
         """The tokens of `choice` and its end of turn behind the prompt."""
         answered = replace(question, messages=(*question.messages, Message("assistant", choice)))
         segments = only_last_trained(self.form.render(answered))
         where = str(question.origin or question.id)
-        row = readable(self.encoder.encode(question.id, segments, self.context(), "refuse", where), question)
+        context = self.context()
+        limit: Limit = Lengths(context, context) if self.paired else context
+        row = readable(self.encoder.encode(question.id, segments, limit, "refuse", where), question)
         trained = np.flatnonzero(row.labels != IGNORED)
         if row.ids[: trained[0]].tolist() != list(prompt):
             raise CheckFailed(f"{where}: the answer {choice!r} is not written behind the prompt as it is asked (format {self.form.name})")
         return [int(i) for i in row.ids[trained[0] : trained[-1] + 1]]
 
-    def _scored(self, pack: packing.Pack) -> np.ndarray:
+    def _scored(self, pack: packing.Pack | pairs.Pairs) -> np.ndarray:
         """Log-probabilities of the pack's targets, float32 (targets,), in one pass where the model honours
-        document attention and in one pass a document where it does not."""
+        document attention and in one pass a document where it does not; an encoder-decoder's pairs in one pass."""
         from etude import attention
         from etude.models import decoding
 
         with decoding.still(self.model):
+            if isinstance(pack, pairs.Pairs):
+                return log_probabilities(attention.target_logits(self.model, pack), pack.targets)
             if self.honours_documents():
                 try:
                     with attention.enable(self.model):

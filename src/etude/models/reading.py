@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from etude import virtual
 from etude.models.caches import Layer, new_cache
 
 SHORTEST_PREFIX = 16
@@ -57,25 +58,31 @@ def read_prompts(
     1 where a column of the cache is the row's own; int64 (rows,), the position of each row's next token; its logits, float32
     (rows, vocabulary). `names`: the arguments of the model's forward pass."""
     device = next(model.parameters()).device
+    ahead, bare = virtual.count(model), virtual.bare(model)
     shared, plain = new_cache(model)
     prefix = shared_start(prompts) if plain and len(prompts) > 1 else 0
     if prefix < SHORTEST_PREFIX:
         prefix = 0
-    else:
+    if ahead and plain:
+        virtual.begin(model, shared, 1)
+    if prefix:
         head = torch.tensor([prompts[0][:prefix]], device=device)
-        last_logits(model, names, shared, head, torch.ones_like(head), torch.arange(prefix, device=device)[None])
+        mask = head.new_ones(1, ahead + prefix)
+        last_logits(bare, names, shared, head, mask, torch.arange(ahead, ahead + prefix, device=device)[None])
     caches, masks, following, logits = [], [], [], []
     for low, high in alike([len(row) - prefix for row in prompts]) if plain else [(0, len(prompts))]:
         cache = new_cache(model)[0]
-        if prefix:
+        if ahead and not plain:
+            virtual.begin(model, cache, high - low)
+        elif ahead or prefix:
             repeat_start(shared, cache, high - low)
         rest = [row[prefix:] for row in prompts[low:high]]
         # a pad is masked everywhere; token 0 exists in every vocabulary
         ids = padded(rest, [0] * len(rest)).to(device)
         own = padded([[1] * len(row) for row in rest], [0] * len(rest)).to(device)
-        mask = torch.cat([own.new_ones(len(rest), prefix), own], 1)
-        positions = (own.cumsum(1) - 1).clamp(min=0) + prefix
-        logits.append(last_logits(model, names, cache, ids, mask, positions))
+        mask = torch.cat([own.new_ones(len(rest), ahead + prefix), own], 1)
+        positions = (own.cumsum(1) - 1).clamp(min=0) + ahead + prefix
+        logits.append(last_logits(bare, names, cache, ids, mask, positions))
         following.append(positions[:, -1] + 1)
         caches.append(cache)
         masks.append(mask)

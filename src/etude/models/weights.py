@@ -240,7 +240,7 @@ def load(folder: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any
     folders.check(folder)
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
@@ -249,7 +249,8 @@ def load(folder: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any
     safe = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True}
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, output_loading_info=True, **safe)
+            auto = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+            model, report = auto.from_pretrained(folder, dtype=kind, output_loading_info=True, **safe)
     except SafetensorError as error:
         raise DataError(f"model folder {folder}: its weights are damaged ({error}); get the folder again") from error
     except (ValueError, KeyError, OSError, ImportError, RuntimeError) as error:
@@ -260,6 +261,18 @@ def load(folder: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any
     model.to(device)
     settle_padding(model, tokenizer)
     return model, tokenizer
+
+
+def is_encoder_decoder(folder: Path) -> bool:
+    """Whether the model of a folder is an encoder-decoder (T5, BART), as its config.json says or, where that is silent, its
+    architecture."""
+    stated = folders.read_json(folder / "config.json")
+    if "is_encoder_decoder" in stated:
+        return bool(stated["is_encoder_decoder"])
+    from transformers import CONFIG_MAPPING
+
+    kind = stated.get("model_type")
+    return kind in CONFIG_MAPPING and bool(getattr(CONFIG_MAPPING[kind](), "is_encoder_decoder", False))
 
 
 def load_tokenizer(folder: Path) -> Any:

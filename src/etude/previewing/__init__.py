@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from etude.encoding import Encoder, Truncation, fit
+from etude.encoding import Encoder, Limit, Truncation, fit
 from etude.failures import DataError
 from etude.formats import ChatFormat, renderings
 from etude.previewing.checks import (
@@ -185,7 +185,7 @@ def preview(
     encoder: Encoder,
     n: int = 3,
     *,
-    most_tokens: int | None = None,
+    most_tokens: Limit = None,
     truncation: Truncation = "cut_middle",
     ends: Collection[int] | None = None,
     notes: Iterable[str] = (),
@@ -203,7 +203,7 @@ def preview(
 
 
 def seen(
-    conversations: Iterable[Conversation], examiner: Examiner, most_tokens: int | None = None, truncation: Truncation = "cut_middle"
+    conversations: Iterable[Conversation], examiner: Examiner, most_tokens: Limit = None, truncation: Truncation = "cut_middle"
 ) -> Iterator[Row]:
     """Every conversation that can be written, as training has it, after the examiner has seen it; the others it refuses."""
     for conversation in conversations:
@@ -225,14 +225,15 @@ def written(
     conversation: Conversation,
     form: ChatFormat,
     encoder: Encoder,
-    most_tokens: int | None = None,
+    most_tokens: Limit = None,
     truncation: Truncation = "cut_middle",
 ) -> Row:
     """A conversation rendered and encoded as `encoding.examples` does, with all that checks look at. Raises DataError as that does."""
     rendered = renderings(form, conversation)
     pieces = [encoder.pieces(segments) for segments in rendered]
-    results = [fit(conversation.id, one, most_tokens, truncation) for one in pieces]
-    return Row(conversation, rendered, pieces, results or [Fate.drop(conversation.id, "no trained token")])
+    cutting = encoder.cutting(truncation)
+    results = [fit(conversation.id, one, most_tokens, cutting) for one in pieces]
+    return Row(conversation, rendered, pieces, results or [Fate.drop(conversation.id, "no trained token")], cutting)
 
 
 def bos_note(encoder: Encoder, opens: bool, rows: int) -> list[str]:

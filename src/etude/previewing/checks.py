@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etude.encoding import Encoder, Piece, joined
+from etude.encoding import MIDDLE, Cutting, Encoder, Piece, joined
 from etude.failures import DataError
 from etude.formats import ChatFormat, text
 from etude.formats.training_turns import trained_turns
@@ -37,12 +37,13 @@ SHOWN = 30
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as training has it: its renderings (one, or one an answer where the format rewrites earlier
-    turns), the tokens of each before truncation, and what each became."""
+    turns), the tokens of each before truncation, what each became, and how it was cut where it was."""
 
     conversation: Conversation
     rendered: Sequence[Sequence[Segment]]
     pieces: Sequence[Sequence[Piece]]
     results: Sequence[Encoded | Fate]
+    cutting: Cutting = MIDDLE
 
     @property
     def where(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from etude.encoding import Encoder, Piece, shorten
+from etude.encoding import MIDDLE, Cutting, Encoder, Piece, kept
 from etude.previewing.checks import Row
 from etude.records import Encoded
 
@@ -39,7 +39,8 @@ class Turn:
 class Sample:
     """One training example as the model will see it. `part` of `parts`: which answer's example it is where a row gives
     several; `cut` counts the tokens that truncation took out (they are in `tokens`, marked); `dropped` says why a row is not
-    trained on; `tools` are the names of the functions on offer."""
+    trained on; `tools` are the names of the functions on offer; `source` is, for an encoder-decoder, how many of `tokens`
+    are the source's (the others are the target's)."""
 
     id: str
     origin: str
@@ -51,6 +52,7 @@ class Sample:
     part: int = 1
     parts: int = 1
     tools: tuple[str, ...] = ()
+    source: int | None = None
 
 
 def samples(row: Row, encoder: Encoder, data: str) -> Iterator[Sample]:
@@ -61,18 +63,19 @@ def samples(row: Row, encoder: Encoder, data: str) -> Iterator[Sample]:
     )
     tools = tuple(tool_name(tool) for tool in row.conversation.tools)
     for k, (pieces, result) in enumerate(zip(row.pieces, row.results, strict=False)):
-        kept = isinstance(result, Encoded)
+        spelled = tuple(tokens(encoder, pieces, result.cut if isinstance(result, Encoded) else 0, row.cutting))
         yield Sample(
             id=row.conversation.id,
             origin=row.where,
             data=data,
             turns=turns,
-            tokens=tuple(tokens(encoder, pieces, result.cut if isinstance(result, Encoded) else 0)),
+            tokens=spelled,
             cut=result.cut if isinstance(result, Encoded) else 0,
-            dropped="" if kept else result.reason,  # type: ignore[union-attr]  # a Fate
+            dropped="" if isinstance(result, Encoded) else result.reason,
             part=k + 1,
             parts=len(row.pieces),
             tools=tools,
+            source=next((i for i, token in enumerate(spelled) if token.trained), len(spelled)) if encoder.paired else None,
         )
 
 
@@ -82,15 +85,14 @@ def tool_name(tool: Mapping[str, Any]) -> str:
     return str((inner if isinstance(inner, Mapping) else tool).get("name", "?"))
 
 
-def tokens(encoder: Encoder, pieces: list[Piece] | Any, cut: int = 0) -> Iterator[Token]:
+def tokens(encoder: Encoder, pieces: list[Piece] | Any, cut: int = 0, cutting: Cutting = MIDDLE) -> Iterator[Token]:
     """Every token of an example as text, those that truncation took out marked; tokens that spell one character
     together are one. Joined, the texts are the text that was tokenised."""
-    shorter = (shorten(pieces, cut) if cut else None) or pieces
+    ends = (kept(pieces, cut, cutting) if cut else None) or [(len(piece.ids), 0) for piece in pieces]
     before: list[int] = []
-    for piece, short in zip(pieces, shorter, strict=True):
-        gone = len(piece.ids) - len(short.ids)
-        head = (len(short.ids) + 1) // 2 if gone else len(piece.ids)  # as `encoding.shorten` leaves the two ends
-        for start, stop, out in ((0, head, False), (head, head + gone, True), (head + gone, len(piece.ids), False)):
+    for piece, (head, tail) in zip(pieces, ends, strict=True):
+        last = len(piece.ids) - tail
+        for start, stop, out in ((0, head, False), (head, last, True), (last, len(piece.ids), False)):
             held: list[int] = []
             for at in range(start, stop):
                 held.append(piece.ids[at])

@@ -99,7 +99,7 @@ class Tally:
             messages = row.conversation.messages
             if len(row.rendered) > 1 and k < len(asked):
                 messages = messages[: asked[k] + 1]
-            pieces = shorten(row.pieces[k], result.cut) if result.cut else row.pieces[k]
+            pieces = shorten(row.pieces[k], result.cut, row.cutting) if result.cut else row.pieces[k]
             for role, tokens, trained in shares(row.rendered[k], messages, pieces or row.pieces[k]):
                 self.roles[role][0] += tokens
                 self.roles[role][1] += trained

@@ -49,9 +49,18 @@ def sample_lines(sample: Sample, colour: bool) -> Iterator[str]:
         yield f"  tools: {visible(', '.join(sample.tools))}"
     for turn in sample.turns:
         yield from turn_lines(turn)
-    yield "  --"
-    yield from painted(sample.tokens, colour, on_lines, "│").replace("\\n│", "\\n│\n").replace("\n\n", "\n").split("\n")
+    for name, tokens in sides(sample):
+        yield f"  --{name}"
+        yield from painted(tokens, colour, on_lines, "│").replace("\\n│", "\\n│\n").replace("\n\n", "\n").split("\n")
     yield "ids " + painted(sample.tokens, colour, lambda t: " ".join(map(str, t.ids)), " ")
+
+
+def sides(sample: Sample) -> list[tuple[str, Sequence[Token]]]:
+    """What is shown under each heading: all tokens, or an encoder-decoder's source and target."""
+    if sample.source is None:
+        return [("", sample.tokens)]
+    parts = [("source", sample.tokens[: sample.source]), ("target", sample.tokens[sample.source :])]
+    return [(f" {name}, {count(sum(len(t.ids) for t in own if not t.cut), 'token')}", own) for name, own in parts]
 
 
 def on_lines(token: Token) -> str:

@@ -207,6 +207,8 @@ def rewritten(step: Step) -> Checked:
 def dropped(row: Row, reason: str, seen: str = "", of: str = "", other: Row | None = None) -> Dropped:
     """A row as an example; `other`: the row that stands for it."""
     beside = question(other) if other is not None else ""
+    whole = " ".join(f"{question(row)} {row.answer}".split())
+    seen = "" if " ".join(seen.rstrip("…").split()) in whole else seen  # it stands below anyway
     return Dropped(row.id, str(row.record.origin), reason, question(row), row.answer, seen, of, beside)
 
 

@@ -34,7 +34,7 @@ class Measure:
     """One metric on one task: the start model (`base`), the tuned one and their paired difference.
 
     Values are in the metric's own unit, 0 to `scale` (100 for BLEU and chrF, else 1), and larger is
-    better. None (or a number that is not finite) stands for what could not be computed. `interval`
+    better unless `lower` says the opposite. None (or a number that is not finite) stands for what could not be computed. `interval`
     and `p` belong to the difference. `verdict` begins with one of KINDS; `label` limits its claim
     ("these checkpoints only"). An interval about no number is taken as None; a verdict that begins with
     nothing known, or goes against the sign of its own difference, is a Failure.
@@ -54,6 +54,7 @@ class Measure:
     verdict: str = "cannot test"
     label: str = ""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    lower: bool = False
 
     def __post_init__(self) -> None:
         if not self.verdict.startswith(KINDS):
@@ -65,7 +66,8 @@ class Measure:
         change = finite(self.difference)
         if change is None:
             return
-        if (self.verdict.startswith("better") and change <= 0) or (self.verdict.startswith("worse") and change >= 0):
+        gain = -change if self.lower else change
+        if (self.verdict.startswith("better") and gain <= 0) or (self.verdict.startswith("worse") and gain >= 0):
             raise Failure(f"metric {self.metric}: verdict {self.verdict!r} contradicts its difference {change}")
 
     @property
@@ -90,12 +92,15 @@ class Measure:
     def rivals(self) -> tuple[tuple[str, float], ...]:
         """Baselines that have a number, best first: (name, value)."""
         known = [(name, finite(baseline["value"])) for name, baseline in self.baselines.items()]
-        return tuple(sorted(((name, value) for name, value in known if value is not None), key=lambda pair: -pair[1]))
+        sign = 1 if self.lower else -1
+        return tuple(sorted(((name, value) for name, value in known if value is not None), key=lambda pair: sign * pair[1]))
 
     def beaten(self) -> bool:
         """Whether some baseline scores above the tuned model."""
         tuned, rivals = finite(self.tuned), self.rivals()
-        return tuned is not None and bool(rivals) and rivals[0][1] > tuned
+        if tuned is None or not rivals:
+            return False
+        return rivals[0][1] < tuned if self.lower else rivals[0][1] > tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,7 @@ class Example:
     tuned: str
     base_score: float | None = None
     tuned_score: float | None = None
+    lower: bool = False
 
     @property
     def group(self) -> str:
@@ -116,7 +122,7 @@ class Example:
         base, tuned = finite(self.base_score), finite(self.tuned_score)
         if base is None or tuned is None:
             return "unscored"
-        return "unchanged" if math.isclose(base, tuned, abs_tol=1e-9) else "improved" if tuned > base else "worse"
+        return "unchanged" if math.isclose(base, tuned, abs_tol=1e-9) else "improved" if (tuned > base) != self.lower else "worse"
 
 
 class Probe(NamedTuple):
@@ -244,6 +250,7 @@ class Findings:
     primary: Mapping[str, str] = field(default_factory=dict)
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
+    forgetting: tuple[Measure, ...] = ()
     curve: tuple[Point, ...] = ()
     sources: tuple[Source, ...] = ()
     tokens: Tokens | None = None
@@ -311,6 +318,7 @@ def results(findings: Findings) -> dict[str, Any]:
 
     found = findings.contamination
     return {
+        **({"forgetting": {key(m.metric): row(m) for m in findings.forgetting}} if findings.forgetting else {}),
         **({"contamination": contaminated(found)} if found else {}),
         "tasks": {key(task): {key(m.metric): row(m) for m in measures} for task, measures in findings.tasks.items()},
         "seconds": {key(stage): finite(seconds) for stage, seconds in findings.seconds.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 
 from etude import comparison, journal, preparing, runs, scoring
 from etude.failures import DataError
-from etude.metrics import METRICS, Metric
+from etude.metrics import METRICS, Metric, lower_is_better
 from etude.recipe import Recipe
+from etude.records import Prediction
 from etude.reporting.findings import (
     Baseline,
     Clean,
@@ -73,6 +75,7 @@ def gather(folder: Path) -> Findings:
         primary=primary,
         examples=examples,
         probes=probes(folder),
+        forgetting=forgotten(folder, recipe.seed),
         curve=curve(folder),
         sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["curated"]["sources"]),
         tokens=tokens(facts["encoded"]["tokens"]),
@@ -117,7 +120,39 @@ def measure(metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed
         verdict=found.verdict,
         label=found.label,
         baselines=baselines,
+        lower=lower_is_better(metric),
     )
+
+
+def forgotten(folder: Path, seed: int) -> tuple[Measure, ...]:
+    """What tuning cost on the fixed probe: bits a token on prose and code, and the share of the small tasks that come right."""
+    if not (folder / "forgetting" / "tuned.jsonl").is_file():
+        return ()
+    arms = {arm: list(journal.read(folder / "forgetting" / f"{arm}.jsonl")) for arm in ("start", "tuned")}
+    found = []
+    for kind, name in FORGETTING.items():
+        rows = {arm: [row for row in lines if row["kind"] == kind] for arm, lines in arms.items()}
+        if not rows["start"] or [row["id"] for row in rows["start"]] != [row["id"] for row in rows["tuned"]]:
+            continue  # the packages were changed between the two readings: other texts
+        metric = METRICS["accuracy" if kind == "tasks" else "bits_per_token"]()
+        stats = {
+            arm: np.array([[row["right"], 1.0] for row in lines]) if kind == "tasks" else bits(metric, lines) for arm, lines in rows.items()
+        }
+        signature = f"{name}|texts:{len(rows['start'])}"
+        measured = {
+            arm: {METRICS.name_of(metric): Measured(metric.score(values.sum(axis=0)), signature, values)} for arm, values in stats.items()
+        }
+        found.append(replace(measure(metric, measured, seed), metric=name))
+    return tuple(found)
+
+
+FORGETTING = {"prose": "bits a token, prose", "code": "bits a token, code", "tasks": "small tasks"}
+"""Kind of probe -> how it is called."""
+
+
+def bits(metric: Metric, rows: Rows) -> np.ndarray:
+    """Statistics of bits a token for rows with log-probabilities."""
+    return metric.stats([Prediction(row["id"], ("",), ("",), fields={"token_logprobs": row["token_logprobs"]}) for row in rows])
 
 
 def untouched(
@@ -164,6 +199,7 @@ def side_by_side(arms: Mapping[str, Rows], metric: Metric, measured: Mapping[str
             tuned="\n".join(tuned["outputs"]),
             base_score=scores["start"][i],
             tuned_score=scores["tuned"][i],
+            lower=lower_is_better(metric),
         )
         for i, (start, tuned) in enumerate(zip(arms["start"], arms["tuned"], strict=True))
     )

@@ -154,6 +154,18 @@ def markdown(findings: Findings) -> str:
     if findings.notes:
         blocks.append("\n".join(f"- {coded(note)}" for note in findings.notes))
     blocks += scores(findings) if findings.tasks else []
+    if findings.forgetting:
+        head = ["Probe", ">Start", ">Tuned", ">Difference", "Verdict"]
+        lines = [
+            [
+                inline(m.metric),
+                *(words.number(v, m.scale) for v in (m.base, m.tuned)),
+                f"{words.signed(m.difference, m.scale)} {words.span(m.interval, m.scale)}",
+                BADGES[m.kind],
+            ]
+            for m in findings.forgetting
+        ]
+        blocks += ["## What tuning cost", inline(words.forgetting(findings.forgetting)), table(head, lines)]
     blocks += answers(findings) + data(findings)
     if findings.tuning:
         blocks += ["## Tuning", table(["", ""], [[inline(key), inline(value)] for key, value in facts(findings)])]

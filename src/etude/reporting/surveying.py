@@ -27,7 +27,7 @@ def survey(
     stays = frozenset(row.id for row in applied.kept)
     hard = hardness(steps.get("difficulty"))
     before = figures(rows, kept=stays, count=count, hard=hard)
-    after = figures(applied.kept, count=count, with_topics=False) if len(stays) < len(rows) and stays else None
+    after = figures(applied.kept, count=count, hard=hard, with_topics=False) if len(stays) < len(rows) and stays else None
     found = steps.get("contamination")
     return Curated(
         name,

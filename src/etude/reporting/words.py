@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from etude.reporting.findings import Contamination, Findings, Interval, Measure, bounds, finite
 
@@ -24,12 +25,22 @@ METRICS = {
 }
 
 BASELINES = {
+    "copy": "the copied question",
+    "lead": "the first three sentences",
+    "tfidf": "logistic regression on word counts",
     "majority": "the majority class alone",
     "few_shot": "a few-shot start model",
     "constrained": "the start model held to the labels",
 }
 
-SHORT = {"majority": "Majority class", "few_shot": "Few-shot start model", "constrained": "Start, labels only"}
+SHORT = {
+    "copy": "The question",
+    "lead": "First sentences",
+    "tfidf": "TF-IDF, logistic",
+    "majority": "Majority class",
+    "few_shot": "Few-shot start model",
+    "constrained": "Start, labels only",
+}
 """The same where room is short: beside a bar."""
 
 HIDDEN = re.compile(
@@ -218,4 +229,14 @@ def contaminated(found: Contamination) -> str:
     if not found.found:
         return f"None of {rows(found.rows)} for training holds a question or answer of an evaluation set."
     left = "all of them left" if found.dropped == found.found else f"{found.dropped:,} of them left" if found.dropped else "they were kept"
-    return f"{found.found:,} of {rows(found.rows)} for training ({share(found.found, found.rows)}) hold something of an evaluation set; {left}."
+    rate = share(found.found, found.rows)
+    return f"{found.found:,} of {rows(found.rows)} for training ({rate}) hold something of an evaluation set; {left}."
+
+
+def forgetting(measures: Sequence[Measure]) -> str:
+    """What tuning cost, in one sentence."""
+    worse = [name(measure.metric) for measure in measures if measure.kind == "worse"]
+    about = "Both models read prose and code that lie on this machine and take a few small tasks, whatever the recipe is about. "
+    if worse:
+        return f"{about}The tuned model lost something: {', '.join(worse)} got worse."
+    return f"{about}No loss is shown."

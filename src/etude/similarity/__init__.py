@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from etude.similarity.porter import porter
 from etude.similarity.rouge import WORD, f_measure, lcs_length, lcs_places, numbered, rouge_l, rouge_l_sum, rouge_n, words
 from etude.similarity.shingles import jaccard, shingles, tokens
 
 if TYPE_CHECKING:
     from etude.similarity.minhash import Bands, near_groups, near_pairs
     from etude.similarity.novelty import Nearest, NoveltyIndex
+    from etude.similarity.pairs import rouge_l_pairs, rouge_l_sum_pairs, rouge_n_pairs
     from etude.similarity.unions import UnionFind
 
 __all__ = [
@@ -26,9 +28,13 @@ __all__ = [
     "near_groups",
     "near_pairs",
     "numbered",
+    "porter",
     "rouge_l",
+    "rouge_l_pairs",
     "rouge_l_sum",
+    "rouge_l_sum_pairs",
     "rouge_n",
+    "rouge_n_pairs",
     "shingles",
     "tokens",
     "words",
@@ -41,6 +47,9 @@ HOME = {
     "UnionFind": "unions",
     "near_groups": "minhash",
     "near_pairs": "minhash",
+    "rouge_l_pairs": "pairs",
+    "rouge_l_sum_pairs": "pairs",
+    "rouge_n_pairs": "pairs",
 }
 """Names whose modules need numpy: they are imported when first used, because a recipe is read without numpy."""
 

@@ -70,6 +70,8 @@ class Template(Settings):
     """Ways of asking; the first is the one used where only one is."""
     metrics: tuple[str, ...] = ()
     """Suggested metrics."""
+    baselines: tuple[str, ...] = ()
+    """Suggested baselines; by default the few-shot model, and for label sets the majority class and the constrained model."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
     """Most tokens of an answer, its end included."""
     example: dict[str, Any] = Field(default={})

@@ -10,7 +10,7 @@ from etude.curation.diversity.sampling import chosen
 from etude.curation.material import material
 from etude.curation.rows import Row
 from etude.curation.texts import shown
-from etude.similarity import NoveltyIndex, shingles, tokens, words
+from etude.similarity import shingles, tokens, words
 
 SAMPLE = 1_000
 """Rows whose neighbours are looked for where nobody says how many."""
@@ -70,6 +70,8 @@ def novelty(rows: Sequence[Row], most: int | None = SAMPLE, seed: int = 0, progr
 
     Milliseconds a row looked at, in proportion to the rows. Rows without a word that ROUGE sees (a-z, 0-9) are not looked at.
     """
+    from etude.similarity import NoveltyIndex  # needs numpy, and the page that shows these figures does not
+
     index = NoveltyIndex()
     said = [words(material(row).instruction) for row in rows]
     numbers: dict[int, int] = {}  # by identity: two rows may have one id
@@ -98,6 +100,8 @@ def novelty(rows: Sequence[Row], most: int | None = SAMPLE, seed: int = 0, progr
 
 def coverage(rows: Sequence[Row], other: Sequence[Row], of: str, most: int | None = SAMPLE, seed: int = 0) -> Coverage:
     """How near the instructions of `other` (named `of`) are to those of `rows`: exact, for at most `most` of them."""
+    from etude.similarity import NoveltyIndex  # needs numpy, and the page that shows these figures does not
+
     index = NoveltyIndex()
     for row in rows:
         index.add(words(material(row).instruction))

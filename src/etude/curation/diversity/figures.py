@@ -55,7 +55,7 @@ def figures(
     """Every figure of some rows. `kept`: ids of rows that stay (their number a topic is shown); `count`: tokens of a text
     (`Beside.count`); `looked`: rows whose nearest neighbour is searched (0: none; None: all); `hard`: difficulty, where measured.
 
-    52,000 rows of Alpaca's kind take about 15 seconds without novelty, which has its own time (`novelty`).
+    52,000 rows of Alpaca's kind take about 12 seconds of one core without novelty, which has its own time (`novelty`).
     """
     return Figures(
         rows=len(rows),

@@ -1,0 +1,5 @@
+"""`python -m etude.cli`."""
+
+from etude.cli import main
+
+main()

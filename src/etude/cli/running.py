@@ -1,0 +1,206 @@
+"""Commands that run a recipe, or a stage of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, at, print_json, print_notes, writable
+
+
+@app.command()
+def run(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), quiet: bool = False, json: AsJson = False) -> None:
+    """Do everything: data, start scores, tuning, tuned scores, report. Again = resume."""
+    from etude import recipe as recipes
+    from etude.screen import watcher
+
+    chosen = recipes.load(recipe, overrides or ())
+    print_notes()
+    from etude import pipeline
+    from etude.reporting import sentence
+    from etude.reporting.findings import results
+
+    folder = root / chosen.name
+    watch = watcher(quiet)
+    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch)
+    print_notes()
+    if json:
+        print_json(results(findings))
+        return
+    from etude.closing import summary
+
+    print(summary(findings, folder, sentence(findings)))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the experiment; NAME.yaml is written here.")],
+    origin: Annotated[str, typer.Option("--from", help="Shipped recipe to start from.")] = "quickstart",
+) -> None:
+    """Write a commented recipe to start from."""
+    from etude.shipped import start
+
+    for path in start(name, origin, Path.cwd()):
+        print(path)
+    print(f"next: etude preview {name}.yaml, then etude run {name}.yaml", file=sys.stderr)
+
+
+@app.command()
+def preview(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    rows: Annotated[int, typer.Option("-n", min=0, help="Rows shown.")] = 3,
+    html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.", show_default=False)] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what the model will see: text, tokens, which are trained. Exit 4 on a broken mask."""
+    from etude import recipe as recipes
+    from etude.failures import CheckFailed
+    from etude.screen import watcher
+
+    chosen = recipes.load(recipe, overrides or ())
+    from etude import previewing
+
+    if html is not None:
+        writable("--html", html)
+    from etude.pipeline import shown
+
+    found = shown(chosen, rows, watcher())
+    print_notes()
+    if html is not None:
+        from etude import journal
+        from etude.reporting.preview_page import page
+
+        journal.write_text(html, page(found, chosen.name, str(chosen.model)))
+        print(f"page: {html}", file=sys.stderr)
+    if json:
+        print_json(previewing.as_json(found))
+    else:
+        print(previewing.as_text(found, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    if found.failures:
+        raise CheckFailed("; ".join(found.failures))
+
+
+@app.command()
+def curate(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE|DATA", help="A recipe, or a data set (as for convert).", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(help="For DATA: a check, standard, thorough, or settings in YAML (again for more).", show_default="standard"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="For DATA: write the rows that stay.", show_default=False)] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="For DATA: an evaluation set; rows that hold its questions leave (again for more).")
+    ] = None,
+    origin: Annotated[str | None, typer.Option("--from", help="For DATA: its format, as for convert.", show_default=False)] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from-run", help="List a run's training rows whose loss stays high.", show_default=False)
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="For DATA: write a page, too.", show_default=False)] = None,
+    max_bad_rows: Annotated[int, typer.Option(min=0, help="For DATA: rows that may be unreadable.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="For DATA: replace --out.")] = False,
+    root: Root = Path("runs"),
+    json: AsJson = False,
+) -> None:
+    """Check training rows: a recipe's (in its run folder), or a data set's. Every row that leaves is kept with its reason."""
+    from etude import closing
+    from etude.failures import CheckFailed, RecipeError
+    from etude.screen import printable, watcher
+
+    if (recipe is None) == (from_run is None):
+        raise RecipeError("curate needs a recipe, a data set, or --from-run RUN")
+    if from_run is not None:
+        from etude import suspecting
+
+        place = at(from_run, root)
+        suspects = suspecting.listed(place, watch=watcher())
+        print_json([suspecting.plain(*one) for one in suspects]) if json else print(printable(suspecting.as_text(suspects, place)))
+        return
+    if recipe and recipe.endswith((".yaml", ".yml")):
+        from etude import pipeline
+        from etude import recipe as recipes
+
+        chosen = recipes.load(Path(recipe), overrides or ())
+        print_notes()
+        pipeline.curate(chosen, root / chosen.name, Path(recipe).read_text(encoding="utf-8-sig"), watcher())
+        found = closing.curated(root / chosen.name)
+        print_json(found) if json else print(printable(closing.curated_text(found)))
+        return
+    from etude import cleaning, converting
+
+    if overrides:
+        raise RecipeError(f"{overrides[0]!r}: overrides are of a recipe; a data set takes --check")
+    if html is not None:
+        writable("--html", html)
+    checks = cleaning.checks_of([*(check or ["standard"]), *(["contamination"] if against else [])])
+    done = cleaning.clean(
+        str(recipe), checks, origin=converting.origin_of(origin), against=against or (), max_bad_rows=max_bad_rows, watch=watcher()
+    )
+    left = cleaning.save(done, out, force) if out else None
+    if html is not None:
+        from etude import journal
+
+        journal.write_text(html, cleaning.page(done))
+        print(f"page: {html}", file=sys.stderr)
+    print_notes()
+    print_json(done.as_json()) if json else print(printable(closing.cleaned_text(done.as_json(), out, left)))
+    if done.applied.failures:
+        raise CheckFailed("; ".join(done.applied.failures))
+
+
+@app.command()
+def tune(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    find_learning_rate: Annotated[
+        bool,
+        typer.Option("--find-learning-rate", help="Try rising rates on a copy of the model, show the losses, suggest one; trains nothing."),
+    ] = False,
+    root: Root = Path("runs"),
+    json: AsJson = False,
+) -> None:
+    """Tune alone: rows, encodings, training. `etude run` goes on from there with scores and report."""
+    from etude import recipe as recipes
+    from etude.screen import watcher
+
+    chosen = recipes.load(recipe, overrides or ())
+    print_notes()
+    from etude import closing, pipeline
+
+    text, folder = recipe.read_text(encoding="utf-8-sig"), root / chosen.name
+    if find_learning_rate:
+        curve = pipeline.find_rate(chosen, folder, text, watcher())
+        print_json(closing.plain_curve(curve)) if json else print(closing.curve_text(curve))
+        return
+    done = pipeline.tune_only(chosen, folder, text, watcher())
+    print_json(dict(done.facts["trained"])) if json else print(closing.tuned_text(done.facts["trained"], folder))
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), json: AsJson = False) -> None:
+    """Say what a run would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
+    from etude import recipe as recipes
+    from etude.screen import watcher
+
+    chosen = recipes.load(recipe, overrides or ())
+    from etude import planning
+
+    found = planning.plan(chosen, root / chosen.name, watcher())
+    print_notes()
+    print_json(found) if json else print(planning.as_text(found))
+
+
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Examine this machine: versions, threads, memory, disk, precision, key presence (never a value)."""
+    from etude import doctor as examination
+
+    found = examination.examine()
+    print_json(found) if json else print(examination.as_text(found))
