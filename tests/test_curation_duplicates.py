@@ -99,6 +99,28 @@ def test_near_duplicates_share_most_of_their_runs():
     assert fates(NearDuplicate(threshold=0.99), [given, near, far]) == {}
 
 
+def test_other_questions_about_one_passage_are_no_near_duplicates():
+    passage = " ".join(f"word{n}" for n in range(80))
+    one, other = row("Who lived there?", "An old baker.", passage), row("Where did the cat sleep?", "In a house.", passage)
+    assert fates(NearDuplicate(), [one, other]) == {}
+    assert fates(NearDuplicate(of="question"), [one, other]) == {other.id: one.id}
+    again = row("Who lived there?", "An old baker.", f"{passage} word81")
+    assert fates(NearDuplicate(), [one, again]) == {again.id: one.id}
+
+
+def test_rouge_can_ask_for_alike_answers_and_never_takes_another_label_for_the_same():
+    one, two = row("a b c d e f g h i j", "w x y"), row("a b c d e f g h i z", "p q r")
+    three = row("a b c d e f g h i k", "w x y")
+    assert fates(RougeDuplicate(), [one, two, three]) == {two.id: one.id, three.id: one.id}
+    assert fates(RougeDuplicate(answers=0.5), [one, two, three]) == {three.id: one.id}
+    text = "Net sales of the shop rose to four million in the third quarter of the year"
+    pairs = (("3", "positive"), ("4", "negative"), ("5", "positive"))
+    rows = [worded("sentiment", text=f"{text} {n}", label=label) for n, label in pairs]
+    beside = Beside(labels={"sentiment": ("negative", "neutral", "positive")})
+    found = RougeDuplicate().judge(rows, beside)
+    assert [fate.of for fate in found.fates] == ["", "", rows[0].id]
+
+
 def test_rouge_compares_with_the_rows_kept_before():
     one, two = row("a b c d e f g h i j", "1"), row("a b c d e f g h x y", "2")  # 0.8
     three = row("a b c d e f z z x y", "3")  # 0.6 to the first, 0.8 to the second, which has left

@@ -41,6 +41,8 @@ PROSE = (
 )
 LONG = "The old mill stands by the river and has not turned since my grandfather closed it in the year of the great flood. "
 
+NOUNS = "river stone bridge garden winter summer teacher doctor market engine castle forest window candle mirror"
+
 FIRES = [
     ("empty_answer", row(said=" \n"), "empty answer"),
     ("empty_answer", talk([Message("user", "Hello?")]), "no answer"),
@@ -78,6 +80,7 @@ FIRES = [
     ("follows", row("Answer in one word: what is it?", "It is blue."), "more than the one word asked"),
     ("follows", row("Is it raining? Answer yes or no.", "It rains."), "yes or no asked and not given"),
     ("follows", row("Describe the sky in at most 5 words.", "The sky over the sea is very blue today"), "more words than asked"),
+    ("follows", row("Write a 10-word poem.", "The sky over the sea is very blue today and so are you"), "more words than asked"),
     (
         "relevance",
         row("Explain how plants turn sunlight, water and carbon dioxide into sugar through photosynthesis in chloroplasts.", LONG * 4),
@@ -99,6 +102,9 @@ QUIET = [
     ("only_punctuation", row("Which emoji smiles?", "😀")),
     ("only_punctuation", row("Compare 2 and 1.", ">")),
     ("echo", row("Correct the sentence if needed.", "I saw a cat.", "I saw a cat.")),
+    ("echo", row("Put an exclamation mark: insert it at the end.", "I saw a cat!", "I saw a cat")),
+    ("echo", row("Write it in capital letters.", "I SAW A CAT", "i saw a cat")),
+    ("echo", row("What is wrong here?", "def f(x):\n    if x:\n        return 1", "def f(x):\n    if x:\n    return 1")),
     ("merged_rows", row("Write a dialogue.", "User: Hello\nAssistant: Hi there")),
     ("merged_rows", row(said="The Instruction: press it. Nothing more.")),
     ("leftover_prompt", row("What does the function print?", "The output: 5")),
@@ -109,6 +115,7 @@ QUIET = [
     ("vague_instruction", row("Summarize this.", "Profit rose.", "Profit rose by a fifth in the last quarter of the year.")),
     ("vague_instruction", row("Summarize the following text: profit rose by a fifth.")),
     ("vague_instruction", row("Write a program that counts the words in a given text.")),
+    ("vague_instruction", row("Write a function that sorts the given list of words.", "def f(words): ...")),
     (
         "vague_instruction",
         talk([Message("user", "Tell me."), Message("assistant", "A."), Message("user", "Go on."), Message("assistant", "B.")]),
@@ -117,22 +124,49 @@ QUIET = [
     ("cut_off", row(said="1. Tie the rope. Pull it tight. Then walk away from the tree\n2. Wait until dusk and come back to the tree")),
     ("cut_off", row(said=PROSE + "! See us at https://example.org/river")),
     ("cut_off", row(said="The capital of France is Paris")),
+    ("cut_off", row("How do I begin a letter to her?", "Dear Professor Winterbottom,")),
+    (
+        "cut_off",
+        row("A quote, please.", '"Tie the rope before you need it. Then walk on, and do not look back at the tree." - Ann B. Winter'),
+    ),
     ("code_fence", row(said="```python\nprint('```')\n```\nand ```inline``` code")),
+    ("code_fence", row(said="```python\nprint(1)\n     ```")),
     ("refusal", row(said="I cannot wait to see you again!")),
     ("refusal", row("Write an apology.", "Dear Ann, I'm sorry for coming late.")),
     ("refusal", row("Explain an AI winter.", "As an AI winter set in, money left the field.")),
     ("follows", row("List three fruits.", "1. Apple\n2. Pear\n3. Plum")),
     ("follows", row("List at least two fruits.", "apple, pear, plum")),
     ("follows", row("List three fruits.", "Apples, which are red, and pears are what I like, as are plums in the autumn of a good year.")),
+    ("follows", row("Name three colours.", "Some colours are red, green, and blue.")),
+    ("follows", row("List three dishes.", "soup, macaroni and cheese, and salad")),
+    ("follows", row("Name two painters.", "Ann Winter (born 1901, died 1980), Tom Sommer (born 1910, died 1970)")),
+    ("follows", row("Write two questions and answers about rivers.", "Q: Is it wet?\nA: Yes.\n\nQ: Is it long?\nA: No.")),
+    ("follows", row("Give four samples from a normal distribution.", "3.93, 1.89, 8.39, -2.37")),
     ("follows", row("Give the person as JSON.", '```json\n{"name": "Ann"}\n```')),
     ("follows", row("Write a function that reads JSON and returns a list.", "def f(): ...")),
     ("follows", row("Write at least 5 words.", "The sky over the sea is very blue today")),
     ("relevance", row("Write a poem about plants, sunlight, water, sugar, chloroplasts, leaves, roots, stems.", LONG * 4)),
+    (
+        "relevance",
+        row("Imagine that you are a diver who meets whales, turtles, corals, octopuses, sharks and rays. What do you tell?", LONG * 4),
+    ),
+    (
+        "relevance",
+        row(
+            "Collect proverbs of sailors, farmers, bakers, millers, smiths, tailors, hunters, weavers.", f"1. {LONG}\n2. {LONG}\n3. {LONG}"
+        ),
+    ),
     ("readability", row(said=LONG * 4)),
     ("repetition", row(said="It is very, very big. Very big. And very, very old. " + LONG)),
+    (
+        "repetition",
+        row("Plan ten days.", "\n".join(f"Day {n}: walk to the {w}, then rest for ten minutes." for n, w in enumerate(NOUNS.split()))),
+    ),
     ("repetition", row("Repeat hello ten times.", "hello " * 10)),
     ("language", row("Translate to German.", "Der Fluss entspringt in den Hügeln und fließt dann langsam und ruhig bis zum Meer.")),
     ("language", row(said="Steven Spielberg, Quentin Tarantino, Martin Scorsese, Francis Ford Coppola, Federico Fellini")),
+    ("language", row(said="mozzarella, gorgonzola, provolone, parmigiano, asiago, ricotta, mascarpone, pecorino")),
+    ("language", row(said="il: articolo\ngatto: nome\ndorme: verbo\nsulla: preposizione\nsedia: nome\nrossa: aggettivo\nora: avverbio")),
     ("quality", row()),
     ("seed_quality", row()),
 ]
@@ -242,6 +276,11 @@ class TestContradictions:
         assert reasons("contradictions", *rows) == ["", ""]
         assert reasons("contradictions", *rows, most_words=None, keep="none") == ["contradicts another row"] * 2
 
+    def test_one_of_many_contradicts_nothing(self):
+        rows = [row("Give me an example of a river.", said) for said in ("the Rhine", "the Nile")]
+        assert reasons("contradictions", *rows) == ["", ""]
+        assert reasons("contradictions", *rows, several=True) == ["contradicts another row"] * 2
+
     def test_earlier_turns_are_part_of_the_question(self):
         turns = [
             [Message("user", p), Message("assistant", "ok"), Message("user", "And?"), Message("assistant", a)]
@@ -250,7 +289,6 @@ class TestContradictions:
         assert reasons("contradictions", *map(talk, turns)) == ["", ""]
 
 
-NOUNS = "river stone bridge garden winter summer teacher doctor market engine castle forest window candle mirror"
 GOOD, BAD = "bright happy lovely sunny kind", "awful nasty grim broken rotten"
 
 
@@ -291,6 +329,16 @@ class TestPoison:
         assert [fate.kept for fate in dropped.fates] == [True] * len(rows) + [False] * len(planted)
 
 
+def test_missing_full_stops_are_a_habit_where_many_answers_lack_them_and_those_are_no_longer_than_the_others():
+    whole = [row(said=f"{LONG * (n % 5 + 1)}It is dry.", id=f"w{n}") for n in range(60)]
+    habit = [row(said=PROSE, id=f"h{n}") for n in range(6)]
+    limit = [row(said=LONG * 8 + PROSE, id=f"l{n}") for n in range(6)]
+    assert set(reasons("cut_off", *whole, *habit)) == {""}
+    assert reasons("cut_off", *whole, *limit)[60:] == ["last sentence does not end"] * 6
+    assert reasons("cut_off", *whole, *habit, habit=0.2)[60:] == ["last sentence does not end"] * 6
+    assert CHECKS["cut_off"]().judge([*whole, *habit], Beside()).facts["kept_as_habit"] == 6
+
+
 @pytest.mark.parametrize(
     ("text", "opened"),
     [
@@ -314,6 +362,7 @@ def test_fences_follow_commonmark(text, opened):
         ("1. a\n- x\n- y\n2. b", 2),
         ("1) a 2) b 3) c", 3),
         ("a, b, and c", 3),
+        ("Q: a?\nA: b\nQ: c?\nA: d", 2),
         ("Just prose.", None),
     ],
 )

@@ -35,6 +35,8 @@ SAFE = [
     row(said="Crack the eggs. The heroine won."),
     row(said="Bath bombs: to make bath bombs, mix soda and oil."),
     row("How do you steal the show?", "Be bold."),
+    row("Is it wise to share it?", "Someone could use it to steal your identity."),
+    row("Summarize what the film is about.", "A teacher cooks methamphetamine and grows rich."),
 ]
 
 
@@ -94,6 +96,7 @@ NO_SECRETS = [
     "123-45-6789",
     "2023-01-02 10:11:12",
     "192.168.10.255",
+    "joe_doe@gmail.com, you@gmail.com, john.smith42@yahoo.com",
 ]
 
 

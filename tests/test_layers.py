@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 RANKS = [
     "failures",
     "records journal seeds catalog screen",
-    "similarity encoding packing pairs ragged virtual formats templates",
+    "similarity encoding packing sandbox pairs ragged virtual formats templates",
     "attention fusing noise",
     "models",
     "sources metrics tunings checkpoints",
@@ -22,7 +22,7 @@ RANKS = [
     "splitting curation mixing previewing training scoring",
     "comparison forgetting",
     "recipe",
-    "runs preparing manifest shipped",
+    "runs preparing manifest shipped tasks",
     "curating working",
     "reporting",
     "encoded answering digests",
@@ -90,6 +90,7 @@ ALLOWED_SIDEWAYS = {
     ("manifest", "runs"),
     ("planning", "doctor"),
     ("showing", "closing"),
+    ("closing", "grading"),  # what it prints of one
     ("cleaning", "converting"),  # its reading of any format, and its writers
     ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV
 }

@@ -9,7 +9,6 @@ from etude import forgetting, journal, preparing, runs, scoring, steps
 from etude.baselines import TRIVIAL
 from etude.failures import RecipeError, nearest
 from etude.formats.documents import with_documents
-from etude.metrics import METRICS
 from etude.models import Sampling
 from etude.models.local import Local
 from etude.preparing import Data
@@ -47,7 +46,7 @@ def everything(work: Work, data: Data, model: Local, arm: str) -> dict[str, Any]
     """One model's answers to every task and probe."""
     near_ties = 0
     for task in work.recipe.tasks():
-        near_ties += ask(work, model, task, arm, preparing.asked(work.recipe, data, task))
+        near_ties += ask(work, model, data, task, arm, preparing.asked(work.recipe, data, task))
     probe(work, model, arm)
     if work.recipe.forgetting:
         forget(work, model, arm)
@@ -85,7 +84,7 @@ def evaluator(work: Work, data: Data) -> Callable[[PreTrainedModel], Mapping[str
     held = [replaced for task in work.recipe.tasks() if data.parts[(replaced := on_validation(task, tune.metrics_rows)).task].validation]
     if not held:
         raise RecipeError("tune: metrics are measured on validation rows, and there are none; set split.validation")
-    known = [f"{task.task}.{METRICS.name_of(metric)}" for task in held for metric in preparing.metrics_of(work.recipe, task)]
+    known = [f"{task.task}.{name}" for task in held for name in scoring.names(preparing.metrics_of(work.recipe, task))]
     if tune.best_by not in (steps.LOSS, *known):
         raise RecipeError(f"tune.best_by: {tune.best_by!r} is not measured{nearest(tune.best_by, [steps.LOSS, *known])}")
     asked = [(task, preparing.asked(work.recipe, data, task)) for task in held]
@@ -109,10 +108,13 @@ def on_validation(task: Task, rows: int) -> Task:
     return task.model_copy(update={"split": "validation", "limit": min(rows, task.limit or rows)})
 
 
-def ask(work: Work, model: Local, task: Task, arm: str, asked: Sequence[Conversation]) -> int:
+def ask(work: Work, model: Local, data: Data, task: Task, arm: str, asked: Sequence[Conversation]) -> int:
     """Journal one arm's answers to a task; returns its near ties."""
+    labels = preparing.labels_of(work.recipe, data, task) if "label_logprobs" in preparing.needed(work.recipe, task) else ()
     with counting(work.watch, f"{task.task}: {arm}", len(asked)) as progress:
-        rows = scoring.ask(model, asked, preparing.sampling_of(work.recipe, task), work.folder / runs.predictions_file(task, arm), progress)
+        path, sampling = work.folder / runs.predictions_file(task, arm), preparing.sampling_of(work.recipe, task)
+        needed = preparing.needed(work.recipe, task)
+        rows = scoring.ask(model, asked, sampling, path, progress, needed=needed, labels=labels)
     return sum(row["near_ties"] for row in rows)
 
 
@@ -120,7 +122,7 @@ def answer_baseline(work: Work, model: Local, data: Data, task: Task, baseline: 
     """One baseline's answers: a trivial one, the few-shot start model, the label-constrained start model."""
     path = work.folder / runs.predictions_file(task, baseline)
     if baseline == "few_shot":
-        ask(work, model, task, baseline, preparing.asked(work.recipe, data, task, max(task.shots, task.few_shot)))
+        ask(work, model, data, task, baseline, preparing.asked(work.recipe, data, task, max(task.shots, task.few_shot)))
         return
     trained = preparing.worded(work.recipe, task.task, data.parts[task.task].train)
     if baseline in TRIVIAL:

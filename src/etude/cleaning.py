@@ -48,8 +48,8 @@ class Cleaned:
 
 
 def checks_of(named: Sequence[str]) -> list[Check]:
-    """The checks of names, presets (`standard`, `thorough`) and settings in YAML (`{type: length, most_words: 300}`), each once, in the order
-    given; raises RecipeError naming what is no check."""
+    """The checks of names, presets (`standard`, `thorough`) and settings in YAML (`{type: length, most_words: 300}`), each once, in
+    the order given; raises RecipeError naming what is no check."""
     import yaml
 
     found: list[Check] = []

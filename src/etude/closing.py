@@ -12,6 +12,7 @@ from typing import Any
 from etude import runs
 from etude.curation.keeping import shown as brief
 from etude.finding import Curve
+from etude.grading import Graded
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
 from etude.reporting.words import clip, metric_name, number, signed, span, visible
@@ -107,6 +108,27 @@ def tuned_text(trained: Mapping[str, Any], folder: Path) -> str:
     """What tuning alone did."""
     best = f", best at {trained['best_step']}" if trained.get("best_step") else ""
     return f"{trained['steps']} steps{best}, {trained['tokens']:,} tokens, {trained['seconds']:.0f} s; the model is in {folder / 'model'}"
+
+
+def scores_text(found: Mapping[str, Any], folder: Path) -> str:
+    """What the arms reach, a table a task."""
+    lines = []
+    for task, arms in found.items():
+        first = next(iter(arms.values()))
+        lines.append(f"{task}: {first['answers']:,} rows; brackets are 95 % intervals")
+        for arm, one in arms.items():
+            if not one["metrics"]:
+                lines.append(f"  {arm.replace('_', '-'):14} {one['answers']:,} answers; this task has no metric")
+            for name, value in one["metrics"].items():
+                numbers = f"{value['value']:.4f} [{value['interval'][0]:.4f}, {value['interval'][1]:.4f}]"
+                lines.append(f"  {arm.replace('_', '-'):14} {name:18} {numbers}  {value['signature']}")
+    return "\n".join([*lines, f"answers: {folder / 'predictions'}   numbers: {folder / 'scores.json'}"])
+
+
+def graded_text(graded: Graded, metric: str) -> str:
+    """One metric over a file of predictions."""
+    low, high = graded.interval
+    return f"{metric}: {graded.score:.4f} [{low:.4f}, {high:.4f}] over {graded.items:,} items\n{graded.signature}"
 
 
 def share(part: int, whole: int) -> str:

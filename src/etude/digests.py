@@ -28,7 +28,8 @@ def data(recipe: Recipe) -> str:
 def curated(recipe: Recipe, start: Weights, read: str) -> str:
     """Rows rewritten and checked; the model only where a check asks it or counts its tokens."""
     model = start.digest if any(curating.asks(check) or curating.counts_tokens(check) for check in recipe.curate) else ""
-    return of("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [read, templates_of(recipe), model])
+    llms = recipe.dump()["llms"] if any(curating.asks(check) for check in recipe.curate) else {}
+    return of("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [read, templates_of(recipe), model, llms])
 
 
 def encoded(recipe: Recipe, start: Weights, curated: str) -> str:
@@ -66,9 +67,13 @@ def tuned(recipe: Recipe, asked: object, tune: str) -> str:
 
 
 def asking(recipe: Recipe) -> list[Any]:
-    """What the answers to the tasks depend on: all but the metrics."""
+    """What the answers to the tasks depend on: of the metrics only which log-probabilities they need."""
     return [
-        [task.model_dump(mode="json", exclude={"metrics"}), preparing.sampling_of(recipe, task).model_dump(mode="json")]
+        [
+            task.model_dump(mode="json", exclude={"metrics"}),
+            preparing.sampling_of(recipe, task).model_dump(mode="json"),
+            sorted(preparing.needed(recipe, task)),
+        ]
         for task in recipe.tasks()
     ]
 

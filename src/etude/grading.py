@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from etude.failures import DataError, RecipeError, nearest
-from etude.metrics import METRICS, Metric, reads_outputs
+from etude.metrics import METRICS, Metric, reads_outputs, reads_references
 from etude.metrics.items import RowError
 from etude.records import BadRow, Prediction
 
@@ -61,7 +61,7 @@ def grade(path: Path | str, metric: str, settings: Mapping[str, str] | None = No
     from etude import comparison
 
     measure = metric_of(metric, settings or {})
-    rows, lines = read(path, reads_outputs(measure))
+    rows, lines = read(path, reads_outputs(measure), reads_references(measure))
     try:
         stats = measure.stats(rows)
         signature = measure.signature(rows)
@@ -111,18 +111,16 @@ def readings(text: str) -> Iterator[Any]:
 
     yield text
     try:
-        value = yaml.safe_load(text)
+        words, value = yaml.load(text, Loader=yaml.BaseLoader), yaml.safe_load(text)  # the first reads no `yes` as true
     except yaml.YAMLError:
-        value = text
+        words = value = text
+    yield words
     yield value
-    if isinstance(value, list):
-        yield [str(part) for part in value]
-    else:
-        yield [part.strip() for part in text.split(",")]
+    yield [part.strip() for part in text.split(",")]
 
 
-def read(path: Path | str, outputs: bool = True) -> tuple[list[Prediction], dict[str, int]]:
-    """The predictions of a file, and each id's line. `outputs`: every row must have one. Raises DataError for a file that is
+def read(path: Path | str, outputs: bool = True, references: bool = True) -> tuple[list[Prediction], dict[str, int]]:
+    """The predictions of a file, and each id's line. `outputs`, `references`: every row must have one. Raises DataError for a file that is
     missing, empty or no JSON Lines, and for the first row that cannot be scored."""
     from etude.sources.containers import Table
     from etude.sources.json_lines import read_lines
@@ -135,7 +133,7 @@ def read(path: Path | str, outputs: bool = True) -> tuple[list[Prediction], dict
         where = str(row.origin)
         if isinstance(row, BadRow):
             raise DataError(f"{where}: {row.reason}")
-        found = prediction(where, row.cells, outputs)
+        found = prediction(where, row.cells, outputs, references)
         if found.id in lines:
             raise DataError(
                 f"{where}: the id {found.id!r} stands in line {lines[found.id]} already; an item has one line (several answers: outputs)"
@@ -165,7 +163,7 @@ def check_counts(path: Path | str, rows: list[Prediction], lines: Mapping[str, i
         raise DataError(f"{path}:{lines[odd.id]}: {other} here, {first} in line {lines[drawn[0].id]}; give every item as many")
 
 
-def prediction(where: str, cells: Mapping[str, Any], outputs: bool) -> Prediction:
+def prediction(where: str, cells: Mapping[str, Any], outputs: bool, references: bool = True) -> Prediction:
     """A row of a predictions file; raises DataError with its place."""
     id = cells.get("id")
     if isinstance(id, int) and not isinstance(id, bool):
@@ -175,10 +173,10 @@ def prediction(where: str, cells: Mapping[str, Any], outputs: bool) -> Predictio
             f"{where}: 'id' must be a text or whole number" + (f", not {id!r:.80}" if "id" in cells else f"; the keys are {keys(cells)}")
         )
     said = texts(where, cells, "output", "outputs", required=outputs)
-    references = texts(where, cells, "reference", "references", required=True)
-    if not references:
+    right = texts(where, cells, "reference", "references", required=references)
+    if references and not right:
         raise DataError(f"{where}: 'references' is empty; there is nothing to score against (a question without an answer: [\"\"])")
-    return Prediction(id, said, references, fields={key: value for key, value in cells.items() if key not in KNOWN})
+    return Prediction(id, said, right, fields={key: value for key, value in cells.items() if key not in KNOWN})
 
 
 def texts(where: str, cells: Mapping[str, Any], one: str, many: str, *, required: bool) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from etude import journal
 from etude.models.weights import Weights
 from etude.recipe import Recipe
-from etude.runs import SCHEMA
+from etude.runs import SCHEMA, record
 
 PACKAGES = ("etude", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "scipy", "sacrebleu")
 
@@ -74,6 +74,7 @@ def write(folder: Path, recipe: Recipe, weights: Weights, inputs: Mapping[str, s
             "seeds": {"recipe": recipe.seed, "split": recipe.split.seed},
             "versions": versions(),
             "machine": machine(),
+            "llms": curated.facts.get("llms", {}) if (curated := record(folder, "curated")) else {},
             "began": began,
             "ended": ended,
         },

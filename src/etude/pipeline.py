@@ -11,11 +11,12 @@ from etude import answering, curating, digests, encoded, finding, journal, manif
 from etude.failures import CheckFailed, DataError
 from etude.mixing import realised
 from etude.models import LLM, weights
+from etude.models.opening import Opened
 from etude.preparing import Data
 from etude.recipe import Recipe
 from etude.reporting import curation_page
 from etude.reporting.findings import Findings
-from etude.reporting.gathering import gather
+from etude.reporting.gathering import gather, scores
 from etude.reporting.surveying import survey
 from etude.screen import Silent, Watch, counting
 from etude.training import Step
@@ -43,10 +44,7 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         manifest.write(folder, recipe, found, data.inputs, began)
 
         done = encode_stage(work, data, curated_digest)
-        asked = digests.asked(recipe, found, data_digest)
-        work.stage("start", digests.start(recipe, asked), answering.outputs_of(recipe, ["start"]), lambda: answering.start(work, data))
-        files, key = answering.outputs_of(recipe, ["baselines"]), digests.baselines(recipe, asked, curated_digest)
-        work.stage("baselines", key, files, lambda: answering.baselines(work, data))
+        asked = answer(work, data, data_digest, curated_digest)
         tune_digest = digests.tune(recipe, done.digest)
         tuned: list[PreTrainedModel] = []
         work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
@@ -103,20 +101,21 @@ def read_data(work: Work) -> dict[str, Any]:
 def curated(work: Work) -> dict[str, Any]:
     """Rewrite and check the training rows; what was found is written before a check that failed ends the run."""
 
-    def model(name: str) -> LLM:
-        if name == "start":
-            return work.student.answering()
-        return Student(weights.locate(name, work.watch.say), work.recipe).answering()
-
     count = work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None
-    found = curating.curate(
-        work.recipe,
-        preparing.stored(work.folder / "data", work.recipe),
-        count=count,
-        model=model,
-        folder=work.folder / "asked",
-        tell=lambda name, total: counting(work.watch, f"curate: {name}", total),
-    )
+    with Opened(work.recipe.llms, work.folder / "llms") as llms:
+
+        def model(name: str) -> LLM:
+            return work.student.answering() if name == "start" and name not in work.recipe.llms else llms(name)
+
+        found = curating.curate(
+            work.recipe,
+            preparing.stored(work.folder / "data", work.recipe),
+            count=count,
+            model=model,
+            folder=work.folder / "asked",
+            tell=lambda name, total: counting(work.watch, f"curate: {name}", total),
+        )
+        told = llms.facts()
     curating.write(found, work.folder)
     beside = found.beside
     shown = survey(
@@ -135,11 +134,11 @@ def curated(work: Work) -> dict[str, Any]:
             work.watch.say(f"  {step.name}: {done} of {step.rows:,} (dropped.jsonl says why)")
     if found.applied.failures:
         raise CheckFailed("; ".join(found.applied.failures))
-    if not any(parts.train for parts in found.data.parts.values()):
+    if found.rows and not found.applied.kept:
         raise DataError(
             "curation leaves no training row: " + ", ".join(f"{s.name} dropped {s.dropped:,}" for s in found.steps if s.dropped)
         )
-    return {"sources": found.data.counts(), "steps": curating.table(found)}
+    return {"sources": found.data.counts(), "steps": curating.table(found), "llms": told}
 
 
 def encode(work: Work, data: Data) -> dict[str, Any]:
@@ -204,6 +203,40 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
     known = [i for i in own if i is not None]
     if not stops <= set(known):
         config.eos_token_id = [*known, *sorted(stops - set(known))]
+
+
+def score(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> dict[str, Any]:
+    """The rows, the start model's answers and the baselines'; and the tuned model's, where it has been tuned for this recipe. Nothing is
+    trained. Returns what `gathering.scores` makes of them, and writes it to scores.json."""
+    watch = watch or Silent()
+    with journal.locked(folder):
+        runs.claim(folder, recipe, text)
+        began = manifest.now()
+        found = weights.locate(recipe.model, watch.say)
+        work = Work(recipe, folder, Student(found, recipe), watch)
+        data, data_digest, curated_digest = rows(work)
+        manifest.write(folder, recipe, found, data.inputs, began)
+        asked = answer(work, data, data_digest, curated_digest)
+        arms = ["start"]
+        tune_digest = digests.tune(recipe, digests.encoded(recipe, found, curated_digest))
+        if runs.finished(folder, "tune", tune_digest):
+            files = answering.outputs_of(recipe, ["tuned"])
+            work.stage("tuned", digests.tuned(recipe, asked, tune_digest), files, lambda: answering.tuned(work, data, None))
+            arms.append("tuned")
+        manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
+        scored = scores(folder, recipe, arms)
+        journal.write_json(folder / "scores.json", scored)
+        return scored
+
+
+def answer(work: Work, data: Data, data_digest: str, curated_digest: str) -> list[Any]:
+    """The start and baselines stages; returns what every arm is asked, for the tuned model's digest."""
+    recipe = work.recipe
+    asked = digests.asked(recipe, work.student.weights, data_digest)
+    work.stage("start", digests.start(recipe, asked), answering.outputs_of(recipe, ["start"]), lambda: answering.start(work, data))
+    files, key = answering.outputs_of(recipe, ["baselines"]), digests.baselines(recipe, asked, curated_digest)
+    work.stage("baselines", key, files, lambda: answering.baselines(work, data))
+    return asked
 
 
 def tune_only(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from etude import journal, templates
+from etude import journal, scoring, templates
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
 from etude.formats.training_turns import choose_trained
-from etude.metrics import METRICS, Metric
+from etude.metrics import METRICS, Metric, needs, reads_outputs
 from etude.mixing import Mixed, even_phrasings, mix, words_of
 from etude.models import Sampling
 from etude.recipe import Recipe
@@ -23,6 +23,9 @@ from etude.splitting import Parts, leaks, refuse_leaks, split
 
 PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
 """What is measured on a source without a template."""
+
+CARRIED = ("prompt", "test", "entry_point", "test_list", "test_setup_code", "instruction_id_list", "kwargs", "category", "language")
+"""Fields of a row that metrics read: programs' tests (HumanEval, MBPP), verifiable instructions (IFEval), a question's kind (MT-bench)."""
 
 PARTS = ("train", "validation", "test")
 
@@ -122,8 +125,24 @@ def asked(recipe: Recipe, data: Data, task: Task, shots: int | None = None) -> l
     train = data.parts[task.task].train
     if count and not train:
         raise RecipeError(f"score: {task.task!r} has no training row to show as an example; set few_shot to 0, or give training rows")
-    chosen = templates.pick_exemplars(train, count, recipe.seed, template_of(recipe, task.task)) if count else ()
-    return worded(recipe, task.task, held_out(data, task), chosen, task.cot)
+    template = template_of(recipe, task.task)
+    chosen = templates.pick_exemplars(train, count, recipe.seed, template) if count else ()
+    records = held_out(data, task)
+    rows = worded(recipe, task.task, records, chosen, task.cot)
+    return [replace(c, notes={**c.notes, **beside(record, template)}) for c, record in zip(rows, records, strict=True)]
+
+
+def beside(record: Record, template: templates.Template | None) -> dict[str, Any]:
+    """What scoring must know of a row besides its question and references: its `choices`, its further turns (`then`), and the `fields` that a
+    metric of programs or of verifiable instructions reads."""
+    found: dict[str, Any] = {}
+    if template and template.options_field and record.fields.get(template.options_field):
+        found["choices"] = list(templates.texts(record.fields[template.options_field]))
+    if then := record.fields.get("then"):
+        found["then"] = list(then)
+    if kept := {name: record.fields[name] for name in CARRIED if name in record.fields}:
+        found["fields"] = kept
+    return found
 
 
 def worded(
@@ -198,6 +217,21 @@ def metrics_of(recipe: Recipe, task: Task) -> tuple[Metric, ...]:
     return tuple(with_labels(metric, labels) for metric in chosen)
 
 
+def needed(recipe: Recipe, task: Task) -> frozenset[str]:
+    """Which log-probabilities the task's metrics read; with "outputs" where one reads answers (or there is no metric)."""
+    metrics = metrics_of(recipe, task)
+    found = {key for metric in metrics for key in needs(metric) if key in scoring.LOGPROBS}
+    return frozenset(found | ({"outputs"} if not metrics or any(reads_outputs(metric) for metric in metrics) else set()))
+
+
+def labels_of(recipe: Recipe, data: Data, task: Task) -> list[str]:
+    """The labels of a closed task: its template's, else those of its training rows."""
+    template = template_of(recipe, task.task)
+    if template and template.labels:
+        return list(template.labels)
+    return sorted({c.answer() for c in worded(recipe, task.task, data.parts[task.task].train)})
+
+
 def with_labels(metric: Metric, labels: Sequence[str]) -> Metric:
     """The metric with the task's label set, where it takes one and has none."""
     if labels and isinstance(metric, Settings) and getattr(metric, "labels", None) == ():
@@ -219,6 +253,8 @@ def baselines_of(recipe: Recipe, task: Task) -> tuple[str, ...]:
     labelled = bool(template and template.labels)
     if task.baselines is None:
         own = template.baselines if template else ()
+        if recipe.split.test == "all":
+            return tuple(name for name in own if name in ("copy", "lead"))
         return own or (("majority", "few_shot", "constrained") if labelled else ("few_shot",))
     for name in task.baselines:
         if name in ("majority", "constrained", "tfidf") and not labelled:

@@ -22,6 +22,7 @@ from etude.formats import FORMATS, FormatSettings
 from etude.formats.jinja import Auto
 from etude.formats.training_turns import TrainOn
 from etude.mixing import Mixture
+from etude.models import LLMS, LLMSettings
 from etude.scoring import Task
 from etude.sources import SOURCES, Source
 from etude.splitting import Split
@@ -31,6 +32,9 @@ from etude.tunings.lora import Lora
 
 MOST_BYTES = 1_000_000
 """A recipe is a page or two; a larger file is something else (or a YAML bomb)."""
+
+SECRET = {"api_key_env", "base_url", "headers"}
+"""Keys whose values a message never repeats: somebody may have put a key there."""
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -58,6 +62,8 @@ class Recipe(Settings):
     """Checks of the training rows, in order; each drops rows with a reason. `standard` and `thorough` stand for lists of them.
     `contamination` comes last where it is not named: training rows that hold a test question always leave, unless
     the recipe says `{type: contamination, drop: false}`."""
+    llms: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Annotated[LLMSettings, LLMS]] = Field(default={})
+    """Named models that checks (and judges) ask: any OpenAI-compatible server, a model on this machine, fixed answers."""
     mixture: Mixture = Mixture()
     """How much of each source is trained; by default every training row once."""
     format: Annotated[FormatSettings, FORMATS] = Auto()
@@ -290,7 +296,7 @@ def explain(item: Mapping[str, Any], where: str, text: str) -> str:
         message = f"unknown key {key!r}{nearest(str(key), [*Recipe.model_fields, *(f'tune.{name}' for name in Tune.model_fields)])}"
     if item["type"] == "missing":
         message = "is needed"
-    elif item["type"] not in ("unknown_key", "twice", "unknown_name", "no_type", "no_plugin"):
+    elif item["type"] not in ("unknown_key", "twice", "unknown_name", "no_type", "no_plugin") and not SECRET & set(loc):
         message += f", not {json.dumps(item['input'], default=str)[:80]}"
     line = line_of(text, loc)
     return f"{where}{f':{line}' if line else ''}: {'.'.join(loc)}: {message}"

@@ -6,8 +6,8 @@ asks again only what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
@@ -16,9 +16,10 @@ from pydantic import Field
 from etude import journal
 from etude.baselines import Baseline
 from etude.catalog import Settings
+from etude.failures import DataError
 from etude.metrics import METRICS, Metric
 from etude.models import Answer, Sampling
-from etude.records import Conversation, Prediction
+from etude.records import Conversation, Message, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,29 +67,102 @@ class Answers(Protocol):
         ...
 
 
+class Odds(Protocol):
+    """The part of a model that metrics of log-probabilities need."""
+
+    def logprobs(self, conversations: Sequence[Conversation]) -> list[np.ndarray]:
+        """For each conversation, the log-probability of each token of its answer."""
+        ...
+
+    def choose(self, conversations: Sequence[Conversation], choices: Sequence[str]) -> list[tuple[int, np.ndarray]]:
+        """For each question, the likeliest choice and each one's log-probability."""
+        ...
+
+
+OWN = ("id", "question", "outputs", "references", "finish", "near_ties", "turns")
+"""The keys of a row that are no metric's."""
+
+LOGPROBS = ("token_logprobs", "label_logprobs", "choice_logprobs")
+"""What metrics may need besides answers: of the reference's tokens, of a closed task's labels, of a row's own choices."""
+
+
 def ask(
-    model: Answers,
+    model: Any,
     conversations: Sequence[Conversation],
     sampling: Sampling,
     path: Path,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    needed: Collection[str] = ("outputs",),
+    labels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Every conversation's answers as rows `{"id", "question", "outputs", "references", "finish", "near_ties"}`.
 
-    Rows found in the journal at `path` are not asked again; a row is written as soon as it is
-    answered. The list is in the order of `conversations`.
+    `model` has Answers, and Odds where `needed` names log-probabilities; without "outputs" in it nothing is generated. `labels`: what
+    `label_logprobs` are of. Rows found in the journal at `path` are not asked again; a row is written as soon as it is
+    answered. The list is in the order of `conversations`. Raises DataError for a row without the choices that are needed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with journal.Journal(path) as lines:
         done = {row["id"]: row for row in journal.read(path)}
         missing = [c for c in conversations if c.id not in done]
         progress(len(conversations) - len(missing))
-        for index, answers in model.complete_each([c.question() for c in missing], sampling):
-            row = answered(missing[index], [a.text for a in answers], [a.finish for a in answers], sum(a.near_ties for a in answers))
+        for conversation, row in answers(model, missing, sampling) if "outputs" in needed else unasked(missing):
+            row |= {key: odds(model, conversation, key, labels) for key in LOGPROBS if key in needed}
             lines.append(row)
             done[row["id"]] = row
             progress(1)
     return [done[c.id] for c in conversations]
+
+
+def answers(model: Answers, asked: Sequence[Conversation], sampling: Sampling) -> Iterator[tuple[Conversation, dict[str, Any]]]:
+    """Each conversation with its row, as they come; a question with further turns (`then` in its notes) is asked them after its
+    own answers, and its row is the last answer, with all of them in `turns`."""
+    later: list[tuple[Conversation, Conversation, list[str]]] = []
+    for index, drawn in model.complete_each([c.question() for c in asked], sampling):
+        if then := asked[index].notes.get("then"):
+            later.append((asked[index], continued(asked[index].question(), drawn[0].text, then[0]), [drawn[0].text]))
+            continue
+        yield asked[index], row_of(asked[index], drawn)
+    while later:
+        following: list[tuple[Conversation, Conversation, list[str]]] = []
+        for index, drawn in model.complete_each([now for _, now, _ in later], sampling):
+            first, now, said = later[index]
+            said, then = [*said, drawn[0].text], first.notes["then"]
+            if len(said) <= len(then):
+                following.append((first, continued(now, drawn[0].text, then[len(said) - 1]), said))
+            else:
+                yield first, {**row_of(first, drawn), "turns": said}
+        later = following
+
+
+def continued(conversation: Conversation, answer: str, question: str) -> Conversation:
+    """A conversation with the model's answer and the user's next turn."""
+    return replace(conversation, messages=(*conversation.messages, Message("assistant", answer), Message("user", question)))
+
+
+def unasked(conversations: Sequence[Conversation]) -> Iterator[tuple[Conversation, dict[str, Any]]]:
+    """Rows without an answer, for metrics that read none."""
+    for conversation in conversations:
+        yield conversation, answered(conversation, [""])
+
+
+def row_of(conversation: Conversation, drawn: Sequence[Answer]) -> dict[str, Any]:
+    """The row of a conversation's answers."""
+    return answered(conversation, [a.text for a in drawn], [a.finish for a in drawn], sum(a.near_ties for a in drawn))
+
+
+def odds(model: Odds, conversation: Conversation, key: str, labels: Sequence[str]) -> Any:
+    """The log-probabilities of a kind: a number a token, a label, or a choice of the row."""
+    if key == "token_logprobs":
+        return [round(float(value), 6) for value in model.logprobs([conversation])[0]]
+    choices = list(labels) if key == "label_logprobs" else conversation.notes.get("choices") or []
+    if len(choices) < 2:
+        raise DataError(
+            f"{conversation.origin}: {key} need at least two {'labels' if key == 'label_logprobs' else 'choices'} to choose from"
+        )
+    values = [round(float(value), 6) for value in model.choose([conversation.question()], choices)[0][1]]
+    return dict(zip(choices, values, strict=True)) if key == "label_logprobs" else values
 
 
 def answered(conversation: Conversation, outputs: Sequence[str], finish: Sequence[str] = (), near_ties: int = 0) -> dict[str, Any]:
@@ -100,19 +174,34 @@ def answered(conversation: Conversation, outputs: Sequence[str], finish: Sequenc
         "references": list(conversation.notes.get("references") or [conversation.answer()]),
         "finish": list(finish),
         "near_ties": near_ties,
+        **({"choices": list(conversation.notes["choices"])} if conversation.notes.get("choices") else {}),
+        **conversation.notes.get("fields", {}),
     }
 
 
 def predictions(rows: Sequence[Mapping[str, Any]], task: str) -> list[Prediction]:
-    """Rows of a predictions file as Predictions."""
-    return [Prediction(row["id"], tuple(row["outputs"]), tuple(row["references"]), task) for row in rows]
+    """Rows of a predictions file as Predictions; what else a row holds is their `fields`."""
+    return [
+        Prediction(row["id"], tuple(row["outputs"]), tuple(row["references"]), task, {k: v for k, v in row.items() if k not in OWN})
+        for row in rows
+    ]
 
 
 def measure(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric], task: str) -> dict[str, Measured]:
-    """Each metric over one arm's answers, by the metric's catalog name."""
+    """Each metric over one arm's answers, by its name (`names`)."""
     asked = predictions(rows, task)
     found = {}
-    for metric in metrics:
+    for name, metric in zip(names(metrics), metrics, strict=True):
         stats = metric.stats(asked)
-        found[METRICS.name_of(metric)] = Measured(metric.score(stats.sum(axis=0)), metric.signature(asked), stats)
+        found[name] = Measured(metric.score(stats.sum(axis=0)), metric.signature(asked), stats)
     return found
+
+
+def names(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """What the metrics are called: their catalog names, and for one that is there more than once its settings too."""
+    plain = [METRICS.name_of(metric) for metric in metrics]
+    found = []
+    for name, metric in zip(plain, metrics, strict=True):
+        changed = metric.model_dump(mode="json", exclude_defaults=True) if isinstance(metric, Settings) and plain.count(name) > 1 else {}
+        found.append(f"{name} ({', '.join(f'{key} {value}' for key, value in changed.items())})" if changed else name)
+    return tuple(found)

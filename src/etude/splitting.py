@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -35,7 +35,7 @@ class Predefined(Settings):
 def amount(given: Any) -> Any:
     """A part's size as given, or a placed pydantic error: 0.1 is a share of the rows, 200 a count."""
     if isinstance(given, bool) or not isinstance(given, int | float):
-        if isinstance(given, Predefined | dict):
+        if isinstance(given, Predefined | dict) or given == "all":
             return given
         raise PydanticCustomError(
             "size", "a share (0.1), a count (200) or a file ({path: FILE}) is needed, found {found}", {"found": given}
@@ -50,6 +50,7 @@ def amount(given: Any) -> Any:
 
 
 Size = Annotated[float | int | Predefined, BeforeValidator(amount)]
+Everything = Annotated[float | int | Predefined | Literal["all"], BeforeValidator(amount)]
 
 
 class Split(Settings):
@@ -57,8 +58,8 @@ class Split(Settings):
 
     validation: Size = 0.05
     """Share of all rows, count, or `{path: FILE}`; 0 is none. After a test count or file: share of the remaining rows."""
-    test: Size = 0.1
-    """Share of all rows, count, or `{path: FILE}`; 0 is none."""
+    test: Everything = 0.1
+    """Share of all rows, count, or `{path: FILE}`; 0 is none. `all`: nothing is trained, every row is scored (`etude score`)."""
     group: str | None = None
     """Keep all rows with the same value of this field on one side (a document, a file, a passage)."""
     stratify: str | None = None
@@ -109,6 +110,10 @@ def split(
         if isinstance(size, Predefined) != (rows is not None):
             raise ValueError(f"the rows of {part} are {'needed' if rows is None else 'not asked for'}: split.{part} is {size!r}")
     train = list(records)
+    if settings.test == "all":
+        left: list[tuple[Record, Fate]] = []
+        tested = once(train, "test", left)
+        return Parts((), (), tuple(tested), tuple(record for record, _ in left), tuple(fate for _, fate in left))
     dropped: list[tuple[Record, Fate]] = []
     parts: dict[str, Rows] = {"test": [], "validation": []}
     total = distinct(train)
@@ -124,7 +129,7 @@ def split(
     for part, rows in parts.items():
         train = without(train, rows, part, settings.group, dropped)
     for part, (size, _) in given.items():
-        if isinstance(size, Predefined):
+        if isinstance(size, Predefined | str):
             continue
         of_all = part == "test" or isinstance(settings.test, float)
         if settings.stratify is not None and size:

@@ -38,13 +38,13 @@ IDS = torch.tensor([[5, 6, 9, 42], [7, 3, 3, 1]])
 
 def settings(name: str, **given: Any) -> Tune:
     method = TUNINGS[name](**SMALL.get(name, {}))
-    return Tune(**{"method": method, "learning_rate": RATES.get(name), "rows_per_step": 6, "epochs": 16, "evaluate_every": "never"} | given)
+    return Tune(**{"method": method, "learning_rate": RATES.get(name), "rows_per_step": 6, "epochs": 10, "evaluate_every": "never"} | given)
 
 
 @pytest.fixture(scope="module")
 def make(tiny):
     # output rows of the usual tiny size would cap what a method that leaves them alone can say
-    return lambda: tiny("llama", initializer_range=0.3)
+    return lambda: tiny("llama", initializer_range=0.3, num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module", params=list(TUNINGS))
@@ -71,7 +71,7 @@ def logits(model, ids=IDS):
 
 def test_it_learns(trained):
     losses = trained[4]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_it_trains_exactly_its_own_weights_and_counts_them(name, make, trained):
@@ -144,7 +144,7 @@ def test_packed_loss_and_gradients_are_those_of_single_rows_through_peft_itself(
 def test_packs_do_not_change_the_run(name, make, tmp_path):
     runs = []
     for size, share in ((1, False), (4096, True)):
-        tune = settings(name, pack_tokens=size, share_prefix=share, epochs=1, rows_per_step=7, learning_rate=1e-3)
+        tune = settings(name, pack_tokens=size, share_prefix=share, max_steps=2, rows_per_step=6, learning_rate=1e-3)
         method = tune.method.model_copy(update={"dropout": 0.0}) if getattr(tune.method, "dropout", 0) else tune.method
         _, outcome = training.train(make(), alike(), tune.model_copy(update={"method": method}), tmp_path / str(size))
         runs.append([row["loss"] for row in journal.read(tmp_path / str(size) / "metrics.jsonl")])

@@ -1,6 +1,6 @@
 """The command line: one function a verb; each parses, calls, prints. The order of the imports is the order of `etude --help`."""
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001  (commands stand in the order of `etude --help`)
 
 import errno
 import os
@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from etude.cli import data, looking, running  # noqa: F401
+from etude.cli import running, data, talking, looking  # noqa: F401
 from etude.cli.app import app, print_notes
 
 __all__ = ["app", "main"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,19 @@ def writable(option: str, path: Path) -> None:
         raise RecipeError(f"{option} {path} is a folder; name a file in it, such as {path / 'preview.html'}")
     if not path.parent.is_dir():
         raise RecipeError(f"{option} {path}: there is no folder {path.parent}")
+
+
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """`key=value` texts of an option; raises RecipeError for one without a sign, or twice the same key."""
+    from etude.failures import RecipeError
+
+    found: dict[str, str] = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign or not key or key in found:
+            raise RecipeError(f"{option} {text!r}: {'given twice' if key in found else 'key=value is needed'}")
+        found[key] = value
+    return found
 
 
 def print_json(value: Any) -> None:

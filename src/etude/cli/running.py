@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, at, print_json, print_notes, writable
+from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, at, pairs, print_json, print_notes, writable
 
 
 @app.command()
@@ -181,6 +181,61 @@ def tune(
         return
     done = pipeline.tune_only(chosen, folder, text, watcher())
     print_json(dict(done.facts["trained"])) if json else print(closing.tuned_text(done.facts["trained"], folder))
+
+
+@app.command()
+def score(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML or JSON).", show_default=False)] = None,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Score this model, without a recipe.", show_default=False)] = None,
+    task: Annotated[str | None, typer.Option(help="A built-in task for --model; `list` names them.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="The task's file, where the hub cannot be reached.", show_default=False)] = None,
+    train: Annotated[str | None, typer.Option(help="Rows for worked examples.", show_default=False)] = None,
+    few_shot: Annotated[int | None, typer.Option(min=0, help="Worked examples before each question.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most rows asked.", show_default=False)] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Score answers that exist: JSON Lines.", show_default=False)] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric for --predictions.", show_default=False)] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the metric: key=value (again for more).")] = None,
+    items: Annotated[bool, typer.Option("--items", help="With --predictions and --json: every item's own number, too.")] = False,
+    root: Root = Path("runs"),
+    json: AsJson = False,
+) -> None:
+    """Score: a recipe's models, any model on a known task, or a file of predictions. Nothing is trained."""
+    from etude import closing
+    from etude.failures import RecipeError
+    from etude.screen import printable, watcher
+
+    if sum(one is not None for one in (recipe, task, predictions)) != 1:
+        raise RecipeError("score needs one of: a recipe; --model X --task NAME; --predictions FILE --metric NAME")
+    if predictions is not None:
+        from etude import grading
+
+        if metric is None:
+            raise RecipeError("--predictions needs --metric NAME")
+        graded = grading.grade(predictions, metric, pairs("--set", settings or ()))
+        print_json(graded.as_json(items)) if json else print(printable(closing.graded_text(graded, metric)))
+        return
+    from etude import recipe as recipes
+
+    if task is not None:
+        from etude import tasks
+
+        if task == "list":
+            print(tasks.listed())
+            return
+        if model is None:
+            raise RecipeError("--task needs --model: an alias, a folder, a GGUF file or hf://owner/name")
+        raw = tasks.recipe_of(task, model, data, train, {"few_shot": few_shot, "limit": limit})
+        chosen, text = recipes.build(recipes.override(raw, overrides or ()), f"--task {task}"), ""
+    else:
+        assert recipe is not None
+        chosen, text = recipes.load(recipe, overrides or ()), recipe.read_text(encoding="utf-8-sig")
+    print_notes()
+    from etude import pipeline
+
+    found = pipeline.score(chosen, root / chosen.name, text, watcher())
+    print_notes()
+    print_json(found) if json else print(printable(closing.scores_text(found, root / chosen.name)))
 
 
 @app.command()

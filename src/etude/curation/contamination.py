@@ -131,11 +131,12 @@ class Index:
         for row in rows:
             own = material(row)
             key = (name, row.id)
-            self.questions.setdefault(question(own), []).append(key)
+            cut = {text: tokens(text) for text in (*own.questions, *own.answers)}
+            self.questions.setdefault(question(own, cut), []).append(key)
             if settings.same_answer and not closed(row, beside):
-                for words in long_answers(own, settings.same_answer):
+                for words in long_answers(own, settings.same_answer, cut):
                     self.answers.setdefault(words, []).append(key)
-            mine = {run for text in own.about for run in self.cut(tokens(text))}
+            mine = {run for text in own.about for run in self.cut(cut[text])}
             asked.update(mine)
             for run in mine:
                 grams.setdefault(run, []).append(key)
@@ -158,30 +159,31 @@ class Index:
     def hits(self, row: Row, settings: Contamination, beside: Beside) -> list[Hit]:
         """The evaluation rows that a training row holds, and how."""
         own = material(row)
+        cut = {text: tokens(text) for text in (*own.questions, *own.answers)}  # `about` is some of the questions
         found: list[Hit] = []
         if settings.same_input:
-            found += [(*key, "same input") for key in self.questions.get(question(own), ())]
+            found += [(*key, "same input") for key in self.questions.get(question(own, cut), ())]
         for text in (*own.about, *own.answers) if self.starts else ():
-            words = tokens(text)
+            words = cut[text]
             if self.starts.isdisjoint(zip(*(words[k:] for k in range(self.shortest)), strict=False)):
                 continue  # nearly always, and decided without a Python loop
             for size in sorted(self.lengths, reverse=True):
                 for run in zip(*(words[k:] for k in range(size)), strict=False):
                     found += [(*key, f"{size}-gram") for key in self.runs.get(run, ())]
         if settings.same_answer and not closed(row, beside):
-            for whole in long_answers(own, settings.same_answer):
+            for whole in long_answers(own, settings.same_answer, cut):
                 found += [(*key, "same answer") for key in self.answers.get(whole, ())]
         return found
 
 
-def question(own: Material) -> tuple[Words, ...]:
-    """All that is asked, as words, empty texts left out."""
-    return tuple(words for text in own.questions if (words := tuple(tokens(text))))
+def question(own: Material, cut: Mapping[str, Sequence[str]]) -> tuple[Words, ...]:
+    """All that is asked, as words, empty texts left out; `cut` has the tokens of each text."""
+    return tuple(tuple(cut[text]) for text in own.questions if cut[text])
 
 
-def long_answers(own: Material, least: int) -> list[Words]:
-    """The answers of at least so many tokens."""
-    return [words for text in own.answers if len(words := tuple(tokens(text))) >= least]
+def long_answers(own: Material, least: int, cut: Mapping[str, Sequence[str]]) -> list[Words]:
+    """The answers of at least so many tokens; `cut` has the tokens of each text."""
+    return [tuple(cut[text]) for text in own.answers if len(cut[text]) >= least]
 
 
 def listed(row: Row, hits: Sequence[Hit]) -> dict[str, Any]:

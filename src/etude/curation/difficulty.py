@@ -40,7 +40,7 @@ class Difficulty(Settings):
     asks_model: ClassVar[bool] = True
 
     model: str
-    """`start` is the start model of the recipe; else an alias, a folder or a file, as for the recipe's `model`."""
+    """A name of the recipe's `llms`, or `start` for its start model."""
     ratio: Literal["perplexity", "loss"] = "perplexity"
     """The ratio of perplexities (the papers' formula), or of mean losses."""
     least: Annotated[float, Field(ge=0)] | None = None

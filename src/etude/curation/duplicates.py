@@ -11,6 +11,7 @@ from pydantic import Field
 
 from etude.catalog import Settings
 from etude.curation.keeping import Keep, Part, Score, grouped, ranking, text_of, verdicts
+from etude.curation.material import material, needs_template
 from etude.curation.rows import Beside, Row, Verdicts
 from etude.similarity import Bands, near_groups
 
@@ -39,7 +40,8 @@ class ExactDuplicate(Settings):
 class NearDuplicate(Settings):
     """Drops rows that share most of their word n-grams with another (MinHash LSH; every hit is verified exactly).
 
-    A group is what verified pairs connect; one row of it stays.
+    A group is what verified pairs connect; one row of it stays. Of `all`, an input that several rows have word for word is left out:
+    other questions about one passage are other rows, however long the passage.
     """
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
@@ -57,7 +59,7 @@ class NearDuplicate(Settings):
 
     def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
         """A Fate for every row; `facts` hold the probability that a pair at the threshold is found, and the memory."""
-        texts = [text_of(row, self.of) for row in rows]
+        texts = without_shared_inputs(rows) if self.of == "all" else [text_of(row, self.of) for row in rows]
         groups = near_groups(texts, self.threshold, self.ngram, self.permutations, self.seed, beside.progress)
         dropped = grouped(groups, ranking(rows, self.keep, self.score)) if groups else {}
         bands = Bands.fit(self.threshold, self.permutations)
@@ -68,6 +70,28 @@ class NearDuplicate(Settings):
             "bytes_a_row": bands.bytes_a_row,
         }
         return verdicts(rows, dropped, "near_duplicate", facts)
+
+
+def without_shared_inputs(rows: Sequence[Row]) -> list[str]:
+    """Each row's own words; without its input, where another row has the same beside another instruction. Rows that a
+    template words keep theirs: it is all they ask."""
+    inputs = ["" if needs_template(row) else " ".join(row.input.split()) for row in rows]
+    asked: dict[str, set[str]] = {}
+    for row, given in zip(rows, inputs, strict=True):
+        if given:
+            asked.setdefault(given, set()).add(row.instruction)
+    return [
+        text_of(row, "all")
+        if not given or len(asked[given]) < 2
+        else "\n".join([*sole(material(row).questions, row.input), *material(row).answers])
+        for row, given in zip(rows, inputs, strict=True)
+    ]
+
+
+def sole(texts: Sequence[str], given: str) -> list[str]:
+    """The texts without the last that is the given one."""
+    at = max((place for place, text in enumerate(texts) if text == given), default=-1)
+    return [text for place, text in enumerate(texts) if place != at]
 
 
 def normalised(text: str, case: bool = False) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field
 from etude.catalog import Settings
 from etude.curation.deciding import Found, decide
 from etude.curation.rows import Beside, Row, Verdicts
-from etude.curation.texts import bare, closed, normalised
+from etude.curation.texts import bare, closed, looks_like_code, normalised
 
 PLACEHOLDER = re.compile(
     r"(?:no ?-?_?(?:out|in)put|no (?:answer|response|result)s?(?: (?:needed|required|provided|given|available|found))?"
@@ -91,7 +91,8 @@ class Echo(Settings):
     """An answer that only says its question again: equal to the input, to the instruction, or to both together, when
     case, spacing and punctuation at the ends are left out.
 
-    A question that allows "no change" (correct this if needed, sort, format) can have its input as the right answer.
+    A question that allows "no change" (correct this if needed, sort, format) can have its input as the right answer. Code is
+    compared as it stands: another indentation, or a capital, can be all that was asked for.
     """
 
     of: tuple[Literal["input", "instruction"], ...] = ("input", "instruction")
@@ -115,7 +116,8 @@ class Echo(Settings):
         if len(answer) < self.least_characters:
             return None
         if "input" in self.of and given and answer == bare(given):
-            return None if self.allow_unchanged and UNCHANGED.search(asked) else Found("answer equals the input", said)
+            allowed = self.allow_unchanged and UNCHANGED.search(asked)
+            return None if allowed or (said.strip() != given.strip() and looks_like_code(said)) else Found("answer equals the input", said)
         if "instruction" in self.of and answer in (bare(asked), bare(f"{asked} {given}")):
             return Found("answer equals the instruction", said)
         return None
@@ -124,7 +126,8 @@ class Echo(Settings):
 UNCHANGED = re.compile(
     r"\b(?:correct|fix|edit|proof-?read|grammar|grammatical|spell|error|mistake|revise|sort|order|arrange|rearrange|format|check|copy|"
     r"repeat|extract|identify|find|select|choose|pick|if (?:needed|necessary|required)|remove|replace|punctuat|capitali[sz]e|convert|"
-    r"round|simplif|lower ?case|upper ?case|palindrome)",
+    r"round|simplif|lower ?case|upper ?case|palindrome|insert|append|capital (?:letter|case)|quotation|quotes?\b|"
+    r"add (?:\w+ ){0,3}?(?:period|full stop|comma|colon|semicolon|exclamation|question|hyphen|bracket|parenthes))",
     re.IGNORECASE,
 )
-"""Requests whose right answer can be the input as it is."""
+"""Requests whose right answer can be the input as it is, or with other marks only."""

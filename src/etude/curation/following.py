@@ -39,7 +39,7 @@ NOT_ITEMS = re.compile(
 MORE = re.compile(rf"\b(?:new|additional|more|other|another)\b|\band (?:\d+|{'|'.join(NUMBERS)})\b", re.IGNORECASE)
 """Requests for a second number of things, or for things beside those that are there."""
 ITEM = re.compile(r"^[ \t]*(?:(?:\*\*)?\(?(\d{1,3}|[a-zA-Z])[.):]|[-*•–])[ \t]*\S", re.MULTILINE)
-INLINE = re.compile(r"(?:^|\s)\(?\d{1,2}[.)] ?(?=\S)")
+INLINE = re.compile(r"(?:^|\s)\(?\d{1,2}[.)] ?(?=[^\s\d])")
 JSON_ASKED = re.compile(r"\b(?:in|as|into|to|valid|return|output|using) (?:an? |the )?(?:valid )?json\b(?! schema)", re.IGNORECASE)
 ABOUT = re.compile(r"\W*(?:which|what|how|why|is|are|does|identify|explain|describe)\b", re.IGNORECASE)
 """Questions about a thing, which do not ask for it."""
@@ -57,6 +57,8 @@ MOST_WORDS = re.compile(
     r"approximately )?(?P<n>\d{1,4}) words\b(?! or more|:)",
     re.IGNORECASE,
 )
+SO_MANY = re.compile(r"\b(?P<n>\d{2,4})[- ]word (?!or more|minimum)", re.IGNORECASE)
+"""A 100-word summary."""
 
 
 class Follows(Settings):
@@ -78,8 +80,12 @@ class Follows(Settings):
     def find(self, row: Row) -> Found | None:
         """The first demand that one row's answer misses."""
         asked, said = row.instruction, row.answer.strip()
-        for demand in self.demands if said else ():
-            if missed := MEET[demand](asked, said, self.slack):
+        if not said:
+            return None
+        lowered = asked.lower()
+        for demand in self.demands:
+            # every pattern but that of items needs this word, which most instructions do not have
+            if SIGN[demand] in lowered and (missed := MEET[demand](asked, said, self.slack)):
                 return Found(missed[0], f"{asked} -> {missed[1]}")
         return None
 
@@ -94,16 +100,37 @@ def items_missed(asked: str, said: str, slack: float) -> tuple[str, str] | None:
     found = ITEMS.search(asked)
     if not found or NOT_ITEMS.search(found["what"]) or MORE.search(asked[found.start("n") :]) or looks_like_code(said):
         return None
-    wanted, got = number(found["n"]), listed(said)
-    bound = (found["bound"] or "").lower()
-    fine = got is None or (
-        got >= wanted if bound == "at least" else got <= wanted if bound in ("at most", "up to", "no more than") else got == wanted
-    )
-    return None if fine else ("another number of items than asked", f"{got} for {wanted}")
+    wanted, got = number(found["n"]), counts(said)
+    if got is None:
+        return None
+    bound, (least, most) = (found["bound"] or "").lower(), got
+    fine = most >= wanted if bound == "at least" else least <= wanted if bound in ("at most", "up to", "no more than") else False
+    return None if fine or least <= wanted <= most else ("another number of items than asked", f"{least} for {wanted}")
+
+
+def counts(text: str) -> tuple[int, int] | None:
+    """The least and the most items that a text may be said to list, None where they cannot be counted: "macaroni and cheese" is one
+    item or two, and what stands before "such as" or a colon may be the first or none."""
+    if len(ITEM.findall(text)) > 1 or len(INLINE.findall(text)) > 1:
+        return (exact, exact) if (exact := listed(text)) is not None else None
+    most = listed(text)
+    if most is None:
+        return None
+    bare = re.sub(r"\([^)]*\)|\"[^\"]*\"", "x", text.strip())
+    lead = LEAD.search(bare)
+    least = min(len(SERIES.split(part)) for part in (bare, bare[lead.end() :] if lead else bare))
+    return min(least, most), most
+
+
+LEAD = re.compile(r"\b(?:such as|including|includes?|like|are|is|:)(?:\s|$)|:")
+SERIES = re.compile(r",\s*(?:and\s+|or\s+|&\s*)?")
 
 
 def listed(text: str) -> int | None:
-    """The number of items that a text lists, None where they cannot be counted."""
+    """The number of items that a text lists, None where they cannot be counted; of commas and "and", the most there can be."""
+    asked = re.findall(r"^[ \t]*[Qq](?:uestion)?(?: ?\d+)?[.):]", text, re.MULTILINE)
+    if len(asked) > 1:
+        return len(asked)
     marks = list(ITEM.finditer(text))
     if len(marks) > 1:
         numbers = [int(m[1]) for m in marks if m[1] and m[1].isdigit()]
@@ -151,7 +178,7 @@ def yes_no_missed(asked: str, said: str, slack: float) -> tuple[str, str] | None
 
 def words_missed(asked: str, said: str, slack: float) -> tuple[str, str] | None:
     """Asks for at most n words, and the answer has more than `slack` times as many."""
-    found = MOST_WORDS.search(asked)
+    found = MOST_WORDS.search(asked) or SO_MANY.search(asked)
     if found and re.search(r"\b(?:no|not) (?:less|fewer) than|\bat least|\bminimum", asked, re.IGNORECASE):
         return None
     if not found or not 0 < int(found["n"]) < (got := count_words(said)) / slack:
@@ -159,14 +186,16 @@ def words_missed(asked: str, said: str, slack: float) -> tuple[str, str] | None:
     return "more words than asked", f"{got} for {found['n']}"
 
 
+SIGN: dict[Demand, str] = {"items": "", "json": "json", "one_word": "word", "yes_no": "yes", "most_words": "word"}
 MEET = {"items": items_missed, "json": json_missed, "one_word": one_word_missed, "yes_no": yes_no_missed, "most_words": words_missed}
 
 
 class Relevance(Settings):
     """Long answers that share almost no word with their question: a heuristic, for questions and answers of one language.
 
-    Words are compared by their first five letters, without words that say nothing. Translations, code, and answers in
-    another script are not judged; a good short answer often repeats nothing of its question, so short ones are not either.
+    Words are compared by their first five letters, without words that say nothing. Translations, code, lists, parts that are played
+    and answers in another script are not judged; a good short answer often repeats nothing of its question, so short ones are not
+    either.
     """
 
     least: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -188,6 +217,8 @@ class Relevance(Settings):
         share = overlap(question(row), said, self.least_question_words)
         if share is None or share >= self.least or ELSEWHERE.search(row.instruction) or looks_like_code(said):
             return None
+        if len(ITEM.findall(said)) > 2 or len(INLINE.findall(said)) > 2:
+            return None
         if said.isascii() != row.instruction.isascii() and sum(map(str.isascii, said)) < 0.9 * len(said):
             return None
         return Found(
@@ -196,7 +227,11 @@ class Relevance(Settings):
         )
 
 
-ELSEWHERE = re.compile(r"\b(?:translat|write code|program|function|poem|haiku|lyrics|song|story|decode|encrypt|convert)", re.IGNORECASE)
+ELSEWHERE = re.compile(
+    r"\b(?:translat|write code|program|function|poem|haiku|lyrics|song|story|decode|encrypt|convert|scene|soliloquy|imagine|pretend|"
+    r"role-?\s?play|take (?:on )?the role|act as)|^\W*you(?: are|['’]re)\b",
+    re.IGNORECASE,
+)
 """Requests whose good answers need not repeat their words."""
 
 

@@ -60,7 +60,7 @@ class Judged(Settings):
     asks_model: ClassVar[bool] = True
 
     model: str
-    """`start` is the start model of the recipe; else an alias, a folder or a file, as for the recipe's `model`."""
+    """A name of the recipe's `llms`, or `start` for its start model."""
     least: Annotated[float, Field(ge=0, le=5)] = 4.5
     """Rows with a smaller grade leave; AlpaGasus kept 9,229 of Alpaca's 52,002 rows at 4.5."""
     dimension: Literal["accuracy", "helpfulness", "clarity"] = "accuracy"

@@ -47,7 +47,8 @@ PLAIN = frozenset(COMMON.split())
 
 
 class Language(Settings):
-    """Rows in a language that is not wanted. Code, labels of closed tasks, and texts too short to tell are not judged."""
+    """Rows in a language that is not wanted. Code, lists of names or single words, labels of closed tasks, and texts too short to tell
+    are not judged."""
 
     allowed: Annotated[tuple[str, ...], Field(min_length=1)] = ("en",)
     """ISO 639-1 codes of the languages wanted."""
@@ -101,7 +102,7 @@ class Language(Settings):
             return "en"
         if sum(map(str.isalpha, text)) * 2 < len(text) or looks_like_code(text):
             return ""
-        if named(text):
+        if named(text) or short_items(text):
             return ""
         ranked = rank(text)
         best = ranked[0]
@@ -127,6 +128,12 @@ def named(text: str) -> bool:
     if len(words) < 4 and text.isascii():
         return True
     return sum(word[0].isupper() for word in words) > 0.6 * len(words) > 0
+
+
+def short_items(text: str) -> bool:
+    """Whether a text is a list of one or two words each, as of cheeses or of words and their kinds: too little to tell by."""
+    marks = len(re.findall(r"[,;:&|\n]", text))
+    return marks > 2 and len(text.split()) < 2.5 * (marks + 1)
 
 
 def plainly_english(text: str) -> bool:

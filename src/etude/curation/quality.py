@@ -86,15 +86,17 @@ class Quality(Settings):
 
     def judge(self, rows: Sequence[Row], beside: Beside) -> Verdicts:
         """Drop rows with a small total; facts have the quartiles of every part."""
-        return judged(rows, beside, lambda row: self.scores(row, beside), self.least, "quality")
+        # where writers leave full stops out by habit (`cut_off`), an open end says nothing
+        ends = CutOff(unfinished_sentences=not ENDS.judge(rows, Beside(labels=beside.labels)).facts["kept_as_habit"])
+        return judged(rows, beside, lambda row: self.scores(row, beside, ends), self.least, "quality")
 
-    def scores(self, row: Row, beside: Beside) -> Scores:
-        """The parts of one row's score and their product, as `total`."""
+    def scores(self, row: Row, beside: Beside, ends: CutOff | None = None) -> Scores:
+        """The parts of one row's score and their product, as `total`; `ends` judges where the answer ends."""
         label = closed(row, beside)
         said = row.answer
         scores = {
             "length": 1.0 if label and said.strip() else self.length(row.instruction, said),
-            "format": self.format(row, beside, label),
+            "format": self.format(row, beside, label, ends or ENDS),
             "relevance": 1.0 if label else self.relevance(row),
             "safety": 0.0 if not label and UNSAFE.harm(row) else 1.0,
         }
@@ -110,7 +112,7 @@ class Quality(Settings):
             return 1.0
         return 0.4 + 0.6 * words / self.enough_words if words else 0.0
 
-    def format(self, row: Row, beside: Beside, label: bool) -> float:
+    def format(self, row: Row, beside: Beside, label: bool, ends: CutOff) -> float:
         """Whether the row is well formed."""
         if any(find(row) for find in ALWAYS) or ORDER.find(row, beside):
             return 0.0
@@ -118,7 +120,7 @@ class Quality(Settings):
             return 1.0
         if any(find(row) for find in FATAL) or any(find(row, beside) for find in ODD):
             return 0.0
-        return 0.3 if any(find(row) for find in POOR) else 1.0
+        return 0.3 if ends.find(row) or any(find(row) for find in POOR) else 1.0
 
     def relevance(self, row: Row) -> float:
         """Whether the answer speaks of what was asked."""
@@ -140,11 +142,11 @@ BRIEF = re.compile(
 )
 
 # settings are made once: making one costs more than most findings do
-ORDER, UNSAFE = FieldOrder(), Unsafe()
+ORDER, UNSAFE, ENDS = FieldOrder(), Unsafe(), CutOff()
 ALWAYS: tuple[Callable[[Row], Found | None], ...] = (EmptyAnswer().find, CodeFence().find, VagueInstruction().find)
 ODD: tuple[Callable[[Row, Beside], Found | None], ...] = (OnlyPunctuation().find, Placeholder().find)
 FATAL: tuple[Callable[[Row], Found | None], ...] = (Echo().find, Refusal().find, LeftoverPrompt().find, MergedRows().find)
-POOR: tuple[Callable[[Row], Found | None], ...] = (CutOff().find, Repetition().find, Follows().find)
+POOR: tuple[Callable[[Row], Found | None], ...] = (Repetition().find, Follows().find)
 
 
 def judged(rows: Sequence[Row], beside: Beside, score: Callable[[Row], Scores], least: float, name: str) -> Verdicts:

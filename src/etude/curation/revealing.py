@@ -55,6 +55,13 @@ RESERVED = re.compile(
 )
 """Domains that RFC 2606 reserves, and those that people write as made-up ones."""
 
+ANYONE = re.compile(
+    r"(?:(?:j(?:ohn|ane|oe|on)|mary|bob|alice)(?:[._-]?(?:doe|smith|q|public))?|j?(?:doe|smith)|you|me|user(?:name)?|name|first[._-]?last(?:name)?|someone|"
+    r"anyone|sender|recipient|receiver|to|from|test|foo|bar|abc|xyz|123)\d{0,4}@",
+    re.IGNORECASE,
+)
+"""Local parts of addresses that people write as made-up ones."""
+
 PHONE = re.compile(
     r"(?<![\w.,:/+=(-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,6}){1,4}|\+\d{10,14}"
     r"|(?:1[ .-])?\(\d{3}\) ?\d{3}[ .-]\d{4}|(?:1[.-])?\d{3}([.-])\d{3}\1\d{4})(?![\w-]|[.,]\d|/)"
@@ -121,7 +128,7 @@ def emails(text: str) -> Iterator[tuple[int, int]]:
     """E-mail addresses outside reserved domains."""
     for found in EMAIL.finditer(text):
         domain = found.group().rpartition("@")[2]
-        if not RESERVED.search(domain) and not MADE_UP.search(found.group()):
+        if not RESERVED.search(domain) and not MADE_UP.search(found.group()) and not ANYONE.match(found.group()):
             yield found.span()
 
 

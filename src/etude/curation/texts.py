@@ -18,7 +18,7 @@ TOKEN = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
 
 SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]|\n+")
 
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$", re.MULTILINE)
+FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 
 CODE_MARK = re.compile(
     r"[{};]\s*$|^\s*(?:def|class|import|from|return|public|private|static|func|fn|let|const|var|void|int|if|for|while|else|elif|"

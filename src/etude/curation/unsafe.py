@@ -52,7 +52,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "intrusion": (
         r"hack(?:ing)? (?:in)?to" + NEAR + TARGETS,
         r"hack(?:ing)? (?:someone|somebody|a|an|the|my|your|his|her|their|another)(?:['’]s)?" + NEAR + TARGETS,
-        r"(?:steal|crack)(?:ing)?" + NEAR + r"(?:passwords?|identit(?:y|ies)|credit card|bank account)",
+        r"(?:steal|crack)(?:ing)?(?! your\b)" + NEAR + r"(?:passwords?|identit(?:y|ies)|credit card|bank account)",
         r"(?:write|create|develop|deploy|make)" + NEAR + r"(?:malware|ransomware|keylogger|computer virus|trojan|spyware|"
         r"phishing (?:e-?mail|page|site))",
     ),
@@ -86,6 +86,10 @@ CONTEXT = re.compile(
     re.IGNORECASE,
 )
 """Words that say the text speaks about harm, and does not give it: a finding with one of them near is let go."""
+
+RETOLD = re.compile(r"\b(?:summar\w+|plot|synopsis|review|describe|about)\b", re.IGNORECASE)
+TALE = re.compile(r"\b(?:movies?|films?|series|novels?|books?|episodes?|shows?|plays?)\b", re.IGNORECASE)
+"""What is retold of a film or a book is no instruction."""
 
 NEARBY = 100
 """Characters on each side of a finding in which context is looked for."""
@@ -166,6 +170,8 @@ class Unsafe(Settings):
 def excused(row: Row, part: str, text: str, span: tuple[int, int]) -> bool:
     """Whether words near a finding, or the beginning of the answer to it, say that nothing harmful is given."""
     start, end = span
+    if RETOLD.search(row.instruction) and TALE.search(row.instruction):
+        return True
     if CONTEXT.search(f"{text[max(0, start - NEARBY) : start]} {text[end : end + NEARBY]}"):
         return True
     return part == "question" and (declines(row.answer[:200]) or CONTEXT.search(row.answer[:200]) is not None)

@@ -28,6 +28,9 @@ MATERIAL_MISSING = re.compile(
     r"chart|graph)s?\b",
     re.IGNORECASE,
 )
+POINTERS = ("following", "given", "provided", "attached", "above", "below")
+CODE_ASKED = re.compile(r"\b(?:function|method|program|script|algorithm|class|query|procedure|routine|regex|expression)\b", re.IGNORECASE)
+"""Before "the given list", these say that the list is what the code will be given."""
 
 
 class VagueInstruction(Settings):
@@ -53,12 +56,17 @@ class VagueInstruction(Settings):
         asked = row.instruction.strip()
         if len(asked) < 80 and VERB_ONLY.fullmatch(asked) and count_words(row.input) < self.least_material_words:
             return Found("vague instruction", f"{asked} | {row.input}")
-        if self.missing_material and not row.input.strip() and len(asked) < 200 and (found := MATERIAL_MISSING.search(asked)):
+        if not self.missing_material or len(asked) >= 200 or row.input.strip():
+            return None
+        lowered = asked.lower()
+        # the pattern needs one of these, which most instructions do not have
+        if any(word in lowered for word in POINTERS) and (found := MATERIAL_MISSING.search(asked)):
             after = asked[found.end() :]
             # material can stand in the instruction itself: after a colon, in quotes, on further lines, or as numbers
             inside = re.search(r":\s*\S|[.?!]\s+(?:\S+\s+){2}\S|[\"“‘'(\[].{3,}|\n\s*\S|\d", after) or re.search(
                 r"[\"“(\[:]|\n", asked[: found.start()]
             )
-            if not inside and len(after.split()) < 20:
+            parameter = found.group().lower().startswith(("given", "provided")) and CODE_ASKED.search(asked[: found.start()])
+            if not inside and not parameter and len(after.split()) < 20:
                 return Found("the material it points to is missing", asked)
         return None

@@ -89,7 +89,8 @@ def tasks() -> list[dict[str, Any]]:
 
 
 def read(model: Scores, texts: Sequence[str], progress: Progress | None = None) -> list[dict[str, Any]]:
-    """A row a text: `id`, and `token_logprobs` of its tokens (natural; its end of text left out). `model` must read plain text (`formats.documents`)."""
+    """A row a text: `id`, and `token_logprobs` of its tokens (natural; its end of text left out). `model` must read plain text
+    (`formats.documents`)."""
     rows = model.logprobs([Conversation(journal.digest(text)[:16], (Message("assistant", text),)) for text in texts], progress)
     found = zip(texts, rows, strict=True)
     return [{"id": journal.digest(text)[:16], "token_logprobs": [round(float(v), 5) for v in values[:-1]]} for text, values in found]

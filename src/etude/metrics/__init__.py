@@ -21,7 +21,7 @@ class Metric(Protocol):
 
     It may also say (see the functions below) `lower_is_better: ClassVar[bool]`, `bounds: ClassVar[tuple[float, float]]`
     where they are not 0 and `scale`, `needs: ClassVar[tuple[str, ...]]`, the keys of `Prediction.fields` without which it cannot
-    score, and `reads_outputs`, False for a metric of log-probabilities.
+    score, `reads_outputs`, False for a metric of log-probabilities, and `reads_references`, False for one that scores without.
     """
 
     scale: ClassVar[float]
@@ -68,6 +68,11 @@ def reads_outputs(metric: Metric) -> bool:
     return bool(getattr(metric, "reads_outputs", True))
 
 
+def reads_references(metric: Metric) -> bool:
+    """Whether the metric compares with references; tests that are run, or instructions that are checked, need none."""
+    return bool(getattr(metric, "reads_references", True))
+
+
 METRICS = Catalog(
     "metric",
     {
@@ -95,5 +100,7 @@ METRICS = Catalog(
         "bits_per_byte": "etude.metrics.probabilities:BitsPerByte",
         "ece": "etude.metrics.calibration:Ece",
         "brier": "etude.metrics.calibration:Brier",
+        "pass_at_k": "etude.metrics.pass_at_k:PassAtK",
+        "pass_at_10": "etude.metrics.pass_at_k:PassAt10",
     },
 )

@@ -1,9 +1,10 @@
 r"""Mathematics: whether the final answer is right, however it is written.
 
-How the final answer is found (`final_answer`), in outputs and references alike:
+How the final answer of an output is found (`final_answer`):
 1. the marked answer that stands last: `\boxed{...}` (or `\fbox{...}`, `\boxed 5`; braces may nest), the rest of the line
    after `####`, or what follows "the answer is", "answer:" or "answer =";
-2. else the last number.
+2. else the last number (or the whole output, if that equals the reference).
+A reference's is the marked one (GSM8K's `####`), else the reference itself.
 How two answers are compared: as exact rational numbers where both are numbers (`number`), else as text without case, space,
 dollar signs, `\left`, `\right`, `\text{}` and a last full stop. A number with a unit or words around it is that number.
 """
@@ -29,7 +30,7 @@ NUMBER = re.compile(
     rf"(?<![\w.])[-−–+]?\s?[$€£¥]?\s?-?(?:\d+\s+(?=\d+\s?/\s?\d))?(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\w))?(?:\s?/\s?\d+(?![\d.,]*\d/))?(?:\s?\\?%)?"
 )
 """A number in running text: sign, currency, thousands separators, decimals, exponent, a fraction, a percent sign."""
-LATEX_FRACTION = re.compile(r"([-−]?)\s*(\d+)?\s*\\[dt]?frac\s*(?:\{\s*(-?[\d.]+)\s*\}\s*\{\s*(-?[\d.]+)\s*\}|(\d)\s*(\d))")
+LATEX_FRACTION = re.compile(r"([-−]?)\s?(\d{1,9})?\s?\\[dt]?frac\s?(?:\{\s*(-?[\d.]+)\s*\}\s*\{\s*(-?[\d.]+)\s*\}|(\d)\s*(\d))")
 MIXED = re.compile(r"([-−]?)(\d+)\s+(\d+)\s?/\s?(\d+)")
 PLAIN = re.compile(rf"([-−–+]?)[$€£¥]?([-−+]?)({DIGITS})(?:[eE]([-+]?\d{{1,3}}))?(?:/(\d+))?(%?)")
 MARKED = re.compile(
@@ -54,8 +55,17 @@ def braced(text: str, start: int) -> str | None:
 
 def final_answer(text: str, extract: Extract = "auto") -> str:
     """The final answer as it is written, "" if there is none; `extract` allows one way of marking it only."""
+    found = marked(text, extract) if extract != "number" else None
+    if found is None and extract in ("auto", "number"):
+        numbers = [*LATEX_FRACTION.finditer(text), *NUMBER.finditer(text)]
+        return max(numbers, key=lambda m: m.end()).group().strip() if numbers else ""
+    return found or ""
+
+
+def marked(text: str, extract: Extract = "auto") -> str | None:
+    """The marked answer that stands last, None if there is none."""
     found = None
-    for match in MARKED.finditer(text) if extract != "number" else ():
+    for match in MARKED.finditer(text):
         if match["said"] and extract in ("auto", "phrase"):
             found = phrase(text[match.end() :]) or found
         elif match["hash"] is not None and extract in ("auto", "hash"):
@@ -64,19 +74,15 @@ def final_answer(text: str, extract: Extract = "auto") -> str:
             found = match["bare"]
         elif match["box"] and extract in ("auto", "boxed"):
             inside = braced(text, match.start("box"))
-            found = inside if inside is not None else found
-    if found is not None:
-        return found.strip()
-    if extract in ("auto", "number"):
-        numbers = [*LATEX_FRACTION.finditer(text), *NUMBER.finditer(text)]
-        return max(numbers, key=lambda m: m.end()).group().strip() if numbers else ""
-    return ""
+            found = inside.strip() if inside is not None else found
+    return found
 
 
 def phrase(rest: str) -> str:
     """What "the answer is" announces: the first number on its line (after the last equals sign), else its first clause."""
     line = next((line for line in rest.splitlines() if line.strip()), "").strip().strip("*").strip()
-    if "\\boxed" in line or "\\fbox" in line:  # read by itself
+    line = re.split(r"\\f?boxed|####", line)[0]  # these are read by themselves
+    if not any(map(str.isalnum, line)):
         return ""
     sums = line.rpartition("=")[2]
     number = min((m for m in (LATEX_FRACTION.search(sums), NUMBER.search(sums)) if m), key=lambda m: m.start(), default=None)
@@ -157,8 +163,9 @@ class Math(Settings):
         """float64, shape (predictions, 2): share of the item's outputs that are right, and 1."""
 
         def right(output: str, references: tuple[str, ...]) -> float:
-            answer = final_answer(output, self.extract) or (output if self.extract == "auto" else "")
-            return float(any(same(answer, final_answer(reference) or reference, self.tolerance) for reference in references))
+            answers = [final_answer(output, self.extract), *([output] if self.extract == "auto" and marked(output) is None else [])]
+            truths = [marked(reference) or reference for reference in references]
+            return float(any(same(answer, truth, self.tolerance) for answer in answers for truth in truths))
 
         return valued(predictions, right)
 

@@ -34,7 +34,7 @@ ALONE = re.compile(r"[\s*_`\"'(\[]*([A-Z])(?=[)\]\"'*_`]*(?:[.:,;)\]]|\s*$|\s*[-
 LOWER = re.compile(r"[\s*_`\"']*\(?([a-z])\)?[.:*_`\"']*\s*")
 """A small letter counts only where it is all there is."""
 BRACKETED = re.compile(r"\(([A-Z])\)")
-CHOSEN = re.compile(r"\b(?:option|choice)\s*:?\s*(?=[(\[*\"']*[A-Z](?:\W|$))", re.IGNORECASE)
+CHOSEN = re.compile(r"\b(?:option|choice)(?:\s+is\b)?\s*:?\s*(?=[(\[*\"']*[A-Z](?:\W|$))", re.IGNORECASE)
 
 
 def read_choice(output: str, choices: Sequence[str], count: int) -> int | None:

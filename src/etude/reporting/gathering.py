@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from etude import comparison, journal, preparing, runs, scoring
 from etude.failures import DataError
-from etude.metrics import METRICS, Metric, lower_is_better
+from etude.metrics import METRICS, Metric, lower_is_better, needs
 from etude.recipe import Recipe
 from etude.records import Prediction
 from etude.reporting.findings import (
@@ -58,10 +59,14 @@ def gather(folder: Path) -> Findings:
         name = task.task if task.split == "test" else f"{task.task} ({task.split})"
         arms = {arm: answers(folder, task, arm) for arm in ("start", "tuned", *preparing.baselines_of(recipe, task))}
         metrics = preparing.metrics_of(recipe, task)
-        measured = {arm: scoring.measure(rows, metrics, task.task) for arm, rows in arms.items()}
-        tasks[name] = tuple(measure(metric, measured, recipe.seed) for metric in metrics)
-        primary[name] = METRICS.name_of(metrics[0])
-        examples[name] = side_by_side(arms, metrics[0], measured)
+        measured = {
+            arm: scoring.measure(rows, [m for m in metrics if arm in ("start", "tuned", "few_shot") or not needs(m)], task.task)
+            for arm, rows in arms.items()
+        }
+        called = scoring.names(metrics)
+        tasks[name] = tuple(measure(key, metric, measured, recipe.seed) for key, metric in zip(called, metrics, strict=True))
+        primary[name] = called[0] if called else ""
+        examples[name] = side_by_side(arms, metrics[0] if metrics else None, measured, called[0] if called else "")
         scorecard[name] = card(arms["start"], measured)
         held_out = f"{task.task}.{task.split}"
         if touched := looked.get("evaluation", {}).get(held_out, {}).get("touched"):
@@ -90,20 +95,42 @@ def gather(folder: Path) -> Findings:
     )
 
 
+def scores(folder: Path, recipe: Recipe, arms: Sequence[str]) -> dict[str, Any]:
+    """What the arms reach, without a comparison: task -> arm -> `answers` (how many) and `metrics`: name -> `value`, `interval`, `items`,
+    `signature`. Metrics of log-probabilities, which a trivial baseline has none of, are left out there."""
+    found: dict[str, Any] = {}
+    for task in recipe.tasks():
+        metrics = preparing.metrics_of(recipe, task)
+        name = task.task if task.split == "test" else f"{task.task} ({task.split})"
+        found[name] = {}
+        for arm in (*arms, *preparing.baselines_of(recipe, task)):
+            rows = answers(folder, task, arm)
+            known = [metric for metric in metrics if arm in (*arms, "few_shot") or not needs(metric)]
+            measured = scoring.measure(rows, known, task.task)
+            numbers = {key: number(one, metric, recipe.seed) for (key, one), metric in zip(measured.items(), known, strict=True)}
+            found[name][arm] = {"answers": len(rows), "metrics": numbers}
+    return found
+
+
+def number(one: Measured, metric: Metric, seed: int) -> dict[str, Any]:
+    """One arm's score as plain data."""
+    between = comparison.interval(one.stats, metric, seed)
+    return {"value": one.value, "interval": [between.low, between.high], "items": len(one.stats), "signature": one.signature}
+
+
 def answers(folder: Path, task: Task, arm: str) -> Rows:
     """One arm's answers to a task, in the order of the test rows."""
     return sorted(journal.read(folder / runs.predictions_file(task, arm)), key=lambda row: str(row["id"]))
 
 
-def measure(metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed: int) -> Measure:
+def measure(name: str, metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed: int) -> Measure:
     """Start against tuned in one metric, with the baselines beside it."""
-    name = METRICS.name_of(metric)
     start, tuned = measured["start"][name], measured["tuned"][name]
     found = comparison.compare(start.stats, tuned.stats, metric, seed)
     baselines: dict[str, Baseline] = {
         arm: {"value": values[name].value, "interval": ends(comparison.interval(values[name].stats, metric, seed))}
         for arm, values in measured.items()
-        if arm not in ("start", "tuned")
+        if arm not in ("start", "tuned") and name in values
     }
     return Measure(
         metric=name,
@@ -139,10 +166,8 @@ def forgotten(folder: Path, seed: int) -> tuple[Measure, ...]:
             arm: np.array([[row["right"], 1.0] for row in lines]) if kind == "tasks" else bits(metric, lines) for arm, lines in rows.items()
         }
         signature = f"{name}|texts:{len(rows['start'])}"
-        measured = {
-            arm: {METRICS.name_of(metric): Measured(metric.score(values.sum(axis=0)), signature, values)} for arm, values in stats.items()
-        }
-        found.append(replace(measure(metric, measured, seed), metric=name))
+        measured = {arm: {name: Measured(metric.score(values.sum(axis=0)), signature, values)} for arm, values in stats.items()}
+        found.append(measure(name, metric, measured, seed))
     return tuple(found)
 
 
@@ -161,8 +186,7 @@ def untouched(
     """Both models on the rows that no training row touches."""
     places = [i for i, row in enumerate(rows) if row["id"] not in touched]
     found = []
-    for metric in metrics if places else ():
-        name = METRICS.name_of(metric)
+    for name, metric in zip(scoring.names(metrics), metrics, strict=True) if places else ():
         base, tuned = (float(metric.score(measured[arm][name].stats[places].sum(axis=0))) for arm in ("start", "tuned"))
         found.append(Clean(name, base, tuned, metric.scale))
     return tuple(found)
@@ -186,10 +210,12 @@ def ends(interval: comparison.Interval) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def side_by_side(arms: Mapping[str, Rows], metric: Metric, measured: Mapping[str, Mapping[str, Measured]]) -> tuple[Example, ...]:
-    """Every scored row, answered by both models, with its own score in the primary metric."""
-    name = METRICS.name_of(metric)
-    scores = {arm: each(metric, measured[arm][name].stats) for arm in ("start", "tuned")}
+def side_by_side(
+    arms: Mapping[str, Rows], metric: Metric | None, measured: Mapping[str, Mapping[str, Measured]], name: str
+) -> tuple[Example, ...]:
+    """Every scored row, answered by both models, with its own score in the primary metric (None without one)."""
+    nothing: list[float | None] = [None] * len(arms["start"])
+    scores = {arm: each(metric, measured[arm][name].stats) if metric else nothing for arm in ("start", "tuned")}
     return tuple(
         Example(
             id=start["id"],
@@ -199,13 +225,13 @@ def side_by_side(arms: Mapping[str, Rows], metric: Metric, measured: Mapping[str
             tuned="\n".join(tuned["outputs"]),
             base_score=scores["start"][i],
             tuned_score=scores["tuned"][i],
-            lower=lower_is_better(metric),
+            lower=metric is not None and lower_is_better(metric),
         )
         for i, (start, tuned) in enumerate(zip(arms["start"], arms["tuned"], strict=True))
     )
 
 
-def each(metric: Metric, stats: np.ndarray) -> list[float]:
+def each(metric: Metric, stats: np.ndarray) -> list[float | None]:
     """Each item's own score."""
     return [float(metric.score(row)) for row in stats]
 
@@ -269,8 +295,20 @@ def tuning(recipe: Recipe, trained: Mapping[str, Any]) -> Tuning:
         best_step=trained["best_step"],
         seconds=trained["seconds"],
         tokens_per_second=trained["tokens"] / trained["seconds"] if trained["seconds"] else None,
-        details={"learning rate": rate, "epochs": recipe.tune.epochs, "tokens seen": trained["tokens"], "packed": str(trained["packed"])},
+        details={
+            **ranks(trained),
+            "learning rate": rate,
+            "epochs": recipe.tune.epochs,
+            "tokens seen": trained["tokens"],
+            "packed": str(trained["packed"]),
+        },
     )
+
+
+def ranks(trained: Mapping[str, Any]) -> dict[str, str]:
+    """Final ranks of an adapter that allots them, the commonest first."""
+    found = Counter((trained.get("method") or {}).get("ranks", {}).values())
+    return {"ranks": ", ".join(f"{count} x {rank}" for rank, count in found.most_common())} if found else {}
 
 
 def notes(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

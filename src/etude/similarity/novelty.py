@@ -118,6 +118,12 @@ class NoveltyIndex:
         best = max(self.scores(words, found), key=lambda one: (one.score, -one.id))
         return best if best.score > self.threshold else None
 
+    def every_above(self, tokens: Sequence[str]) -> list[Nearest]:
+        """All members with a score over the threshold, nearest first, then in the order of adding. Exact."""
+        words = [self.known.get(token, 0) for token in tokens]
+        found = [one for one in self.scores(words, self.candidates(words)) if one.score > self.threshold]
+        return sorted(found, key=lambda one: (-one.score, one.id))
+
     def admit(self, tokens: Sequence[str]) -> Nearest | None:
         """Make a text a member unless `above` finds one too near, which is then returned."""
         near = self.above(tokens)

@@ -71,8 +71,8 @@ def rouge_l_sum_pairs(references: Sequence[str], candidates: Sequence[str], stem
         return rouge_l_sum(left, right)
 
     found = np.zeros(len(references))
-    several = [i for i, texts in enumerate(zip(references, candidates, strict=True)) if any("\n" in text.strip() for text in texts)]
-    single = sorted(set(range(len(references))) - set(several))  # a pair of single sentences has nothing to unite
+    marks = np.array(["\n" in left or "\n" in right for left, right in zip(references, candidates, strict=True)], dtype=bool)
+    several, single = np.flatnonzero(marks).tolist(), np.flatnonzero(~marks).tolist()  # single sentences have nothing to unite
     found[several] = by_blocks([references[i] for i in several], [candidates[i] for i in several], together, alone, 4 * BLOCK)
     found[single] = rouge_l_pairs([references[i] for i in single], [candidates[i] for i in single], stem)
     return found
@@ -150,24 +150,23 @@ def lines_together(references: list[str], candidates: list[str], stem: Stem | No
     A token counts as often as it stands in the union of the sentences' longest common subsequences, at most
     as often as in the candidate; so the union is itself a text, whose tokens are counted like any other's.
     """
-    split = [text.split("\n") for text in (*references, *candidates)]
-    lines = numbered_together(tuple(line for text in split for line in text), stem)
-    written, starts = lines.written(), np.concatenate(([0], np.cumsum(lines.sizes)))
-    texts = np.concatenate(([0], np.cumsum([len(text) for text in split])))
+    everything = (*references, *candidates)
+    lines = numbered_together(tuple("\n".join(everything).split("\n")), stem)  # no list a text: the garbage collector would count them
+    many = np.fromiter((text.count("\n") + 1 for text in everything), dtype=np.int64, count=len(everything))
+    written, starts, pairs = lines.written(), np.concatenate(([0], np.cumsum(lines.sizes))), len(references)
+    texts = np.concatenate(([0], np.cumsum(many)))
     sizes = np.diff(starts[texts])
-    lefts, rights = list[int](), list[int]()
-    pairs, ends, full = len(references), texts.tolist(), (lines.sizes > 0).tolist()
-    for pair in range(pairs):
-        ours = [line for line in range(ends[pairs + pair], ends[pairs + pair + 1]) if full[line]]
-        for line in range(ends[pair], ends[pair + 1]):
-            if full[line]:
-                lefts += [line] * len(ours)
-                rights += ours
+    full, owners = np.flatnonzero(lines.sizes), np.repeat(np.arange(2 * pairs), many)
+    theirs, ours = np.split(full, [np.searchsorted(full, texts[pairs])])
+    partners = np.bincount(owners[ours] - pairs, minlength=pairs)  # sentences of each candidate
+    times, first = partners[owners[theirs]], (np.cumsum(partners) - partners)[owners[theirs]]
+    lefts = np.repeat(theirs, times)
+    rights = ours[np.arange(len(lefts)) - np.repeat(np.cumsum(times) - times - first, times)]
     counted = np.zeros(len(lines.tokens), dtype=bool)
     counted[starts[texts[pairs]] :] = True
-    counted[union(written, lines.sizes, starts, np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64))] = True
-    owners = np.repeat(np.arange(2 * pairs), sizes)[counted]
-    return f_measures(overlap(owners, lines.tokens[counted], pairs, BITS), *halves(sizes))
+    counted[union(written, lines.sizes, starts, lefts, rights)] = True
+    holders = np.repeat(np.arange(2 * pairs), sizes)[counted]
+    return f_measures(overlap(holders, lines.tokens[counted], pairs, BITS), *halves(sizes))
 
 
 def union(written: list[str], sizes: np.ndarray, starts: np.ndarray, lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
@@ -193,22 +192,34 @@ def union(written: list[str], sizes: np.ndarray, starts: np.ndarray, lefts: np.n
 
 def places_together(lefts: list[str], rights: list[str], high: np.ndarray, wide: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """`lcs_places` of many pairs of sentences, each from its own start on: the textbook table, a row at a time for all
-    of them, and the same way back. A row is the running maximum of the one above and of its diagonal plus a match."""
+    of them, and the same way back. A row is the running maximum of the one above and of its diagonal plus a match.
+
+    A left token that the right sentence lacks has a row like the one above, which the way back always leaves upwards;
+    such rows are left out.
+    """
     left, right = padded(lefts, high, 0xFFFFFFFF), padded(rights, wide, 0xFFFFFFFE)
-    row = right.shape[1] + 1
-    table = np.zeros((len(lefts), left.shape[1] + 1, row), dtype=np.int16 if row < 1 << 15 else np.int32)
-    for k in range(left.shape[1]):
+    match = left[:, :, None] == right[:, None, :]
+    shared = match.any(axis=2)
+    first = np.argsort(~shared, axis=1, kind="stable")[:, : int(shared.sum(axis=1).max())]
+    pairs, rows, columns = np.arange(len(lefts)), first.shape[1], right.shape[1]
+    match = match[pairs[:, None], first]
+    table = np.zeros((len(lefts), rows + 1, columns + 1), dtype=np.int16 if columns < 1 << 15 else np.int32)
+    for k in range(rows):
         above = table[:, k]
-        np.maximum.accumulate(np.maximum(above[:, 1:], above[:, :-1] + (right == left[:, k, None])), axis=1, out=table[:, k + 1, 1:])
-    flat, found, rows, i, j = table.ravel(), [], np.arange(len(lefts)), high, wide
-    while len(rows):
-        same = left[rows, i - 1] == right[rows, j - 1]
-        found.append(starts[rows[same]] + i[same] - 1)
-        corner = (rows * table.shape[1] + i) * row + j
-        across = ~same & (flat[corner - 1] > flat[corner - row])
-        i, j = i - ~across, j - (same | across)
+        np.maximum.accumulate(np.maximum(above[:, 1:], above[:, :-1] + match[:, k]), axis=1, out=table[:, k + 1, 1:])
+    lengths, matched, places, found = table.ravel(), match.ravel(), (starts[:, None] + first).ravel(), [np.zeros(0, dtype=np.int64)]
+    i, j = shared.sum(axis=1), wide
+    going = i > 0
+    pairs, i, j = pairs[going], i[going], j[going]
+    while len(pairs):
+        row = pairs * rows + i - 1
+        same = matched[row * columns + j - 1]
+        found.append(places[row[same]])
+        corner = (row + pairs + 1) * (columns + 1) + j
+        across = lengths[corner - 1] > lengths[corner - columns - 1]
+        i, j = i - (same | ~across), j - (same | across)
         going = (i > 0) & (j > 0)
-        rows, i, j = rows[going], i[going], j[going]
+        pairs, i, j = pairs[going], i[going], j[going]
     return np.concatenate(found)
 
 

@@ -35,6 +35,7 @@ SOURCES = Catalog(
         "messages": "etude.sources.messages:Messages",
         "sharegpt": "etude.sources.messages:ShareGPT",
         "prompt_completion": "etude.sources.prompt_completion:PromptCompletion",
+        "questions": "etude.sources.questions:Questions",
         "inputs_targets": "etude.sources.inputs_targets:InputsTargets",
         "natural_instructions": "etude.sources.natural_instructions:NaturalInstructions",
         "oasst": "etude.sources.oasst:Oasst",

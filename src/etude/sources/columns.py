@@ -33,6 +33,8 @@ class Columns(Settings):
     """Field -> column, e.g. `{text: Sentence, label: Sentiment}`; a template's field that is not listed
     is the column of the same name (an optional one, where there is such a column). Without a template and
     without this, every column is a field."""
+    references: tuple[str, ...] = ()
+    """Columns that hold right answers, where there are several; scoring compares with all of them."""
     labels: dict[str, str] = Field(default={})
     """Label in the file -> label of the template, e.g. `{0: negative, 1: neutral, 2: positive}`."""
     where: Expression | None = None
@@ -128,6 +130,12 @@ class Columns(Settings):
             if column not in cells:
                 raise Unusable(f"there is no {column!r}{nearest(column, cells)}")
             fields[field] = plain(cells[column], f"column {column!r}")
+        if self.references:
+            for column in self.references:
+                if column not in cells:
+                    raise Unusable(f"there is no {column!r}{nearest(column, cells)}")
+            texts = [str(cells[column]) for column in self.references if cells[column] not in (None, "")]
+            fields["references"] = list(dict.fromkeys(texts))
         if template and template.label_field:
             fields[template.label_field] = self.label(fields[template.label_field], template)
         return fields

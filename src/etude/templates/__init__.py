@@ -9,6 +9,7 @@ after it, so that all rows share a prefix. `write` is used in mixing, scoring an
 
 from etude.templates.choices import Choices, Phrasings, Shots, Wording, wording
 from etude.templates.exemplars import Count, Pool, draw, gather, pick_exemplars
+from etude.templates.options import texts
 from etude.templates.reasoning import answer_of
 from etude.templates.rows import ROLES, message, worded
 from etude.templates.template import Phrasing, Template, TemplateName, digest, load, names, parse
@@ -34,6 +35,7 @@ __all__ = [
     "names",
     "parse",
     "pick_exemplars",
+    "texts",
     "worded",
     "wording",
     "write",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -112,6 +113,12 @@ class Template(Settings):
                 if why := wrong_names(getattr(phrasing, part), fields):
                     place = {"number": number, "part": part, "why": why}
                     raise PydanticCustomError("phrasing", "phrasing {number}, {part}: {why}", place)
+
+    @property
+    def answered(self) -> str:
+        """The field that holds the answer: what the first phrasing answers with, if that is one field alone, else `answer`."""
+        found = re.fullmatch(r"\s*\{\{\s*(\w+)\s*\}\}\s*", self.phrasings[0].answer)
+        return found[1] if found else "answer"
 
     def choices(self) -> bool:
         """Whether there are options to list: a label set, or a row's own."""

@@ -44,10 +44,11 @@ def write(
 
 def right_answers(record: Record, template: Template | None, chosen: Choices) -> list[str]:
     """Every right answer in words, where the row's field `references` holds several: scoring compares with all
-    of them. A template words each in place of the field `answer`."""
+    of them. A template words each in place of the field that holds the answer."""
     given = record.fields.get("references") or ()
     if template is not None:
-        rows = [replace(record, fields={**record.fields, "answer": one}) for one in given]
+        field = template.answered
+        rows = [replace(record, fields={**record.fields, field: one}) for one in given]
         given = [exchange(row, template, chosen)[0][-1].content for row in rows]
     different = list(dict.fromkeys(given))
     return different if len(different) > 1 else []

@@ -1,0 +1,24 @@
+# verdict: passed
+import asyncio.queues
+import csv
+import datetime
+import decimal
+import hashlib
+import json
+import logging
+import sqlite3
+import unittest.mock
+import uuid
+import zoneinfo
+from dataclasses import dataclass
+
+
+@dataclass
+class Point:
+    x: "int"
+
+
+assert Point(1).x == 1
+assert hashlib.sha256(b"").hexdigest().startswith("e3b0")
+if __name__ == "__main__":
+    raise SystemExit("a demonstration is not run")

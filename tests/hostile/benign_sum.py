@@ -1,0 +1,2 @@
+# verdict: passed
+assert sum(range(10)) == 45

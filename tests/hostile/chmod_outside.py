@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.chmod(OUTSIDE, 0)

@@ -1,0 +1,4 @@
+# verdict: killed SIGSEGV|SIGBUS
+import ctypes
+
+ctypes.string_at(0)

@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.mkfifo("pipe")

@@ -1,0 +1,7 @@
+# verdict: error Wordless
+class Wordless(Exception):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+raise Wordless

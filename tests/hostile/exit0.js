@@ -1,0 +1,2 @@
+// verdict: exited
+process.exit(0);

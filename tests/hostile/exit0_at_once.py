@@ -1,0 +1,4 @@
+# verdict: exited
+import os
+
+os._exit(0)

@@ -1,0 +1,4 @@
+# verdict: exited
+# checks: f()
+def f():
+    raise SystemExit(0)

@@ -1,0 +1,3 @@
+# verdict: output
+while True:
+    print("x" * 65536)

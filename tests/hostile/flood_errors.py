@@ -1,0 +1,5 @@
+# verdict: output
+import os
+
+while True:
+    os.write(2, b"x" * 65536)

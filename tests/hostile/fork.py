@@ -1,0 +1,6 @@
+# verdict: error PermissionError
+import os
+import time
+
+if os.fork() == 0:
+    time.sleep(60)

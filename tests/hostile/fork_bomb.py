@@ -1,0 +1,5 @@
+# verdict: error PermissionError
+import os
+
+while True:
+    os.fork()

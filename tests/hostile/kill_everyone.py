@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.kill(-1, 9)

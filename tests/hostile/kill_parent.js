@@ -1,0 +1,2 @@
+// verdict: error EPERM
+process.kill(process.ppid, 'SIGKILL');

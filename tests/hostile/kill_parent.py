@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.kill(os.getppid(), 9)

@@ -1,0 +1,2 @@
+# verdict: memory
+x = bytearray(1 << 31)

@@ -1,0 +1,4 @@
+# verdict: memory
+x = []
+while True:
+    x.append(bytearray(1 << 22))

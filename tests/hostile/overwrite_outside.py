@@ -1,0 +1,2 @@
+# verdict: error PermissionError|FileNotFoundError
+open(OUTSIDE + "/secret.txt", "r+").write("x")

@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.chown(OUTSIDE + "/secret.txt", 1, 1)

@@ -1,0 +1,2 @@
+# verdict: error PermissionError|FileNotFoundError
+print(open("/etc/passwd").read())

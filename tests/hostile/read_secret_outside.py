@@ -1,0 +1,2 @@
+# verdict: error PermissionError|FileNotFoundError
+print(open(OUTSIDE + "/secret.txt").read())

@@ -1,0 +1,6 @@
+# verdict: error RecursionError
+def f():
+    return f()
+
+
+f()

@@ -1,0 +1,4 @@
+# verdict: error OSError|PermissionError|FileNotFoundError
+import os
+
+os.rename(OUTSIDE + "/secret.txt", "mine")

@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.execv("/bin/sh", ["sh", "-c", "cat /etc/passwd"])

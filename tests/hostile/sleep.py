@@ -1,0 +1,5 @@
+# verdict: timeout
+# limits: short
+import time
+
+time.sleep(99)

@@ -1,0 +1,3 @@
+// verdict: cpu|timeout
+// limits: short
+while (true);

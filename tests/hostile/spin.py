@@ -1,0 +1,4 @@
+# verdict: cpu|timeout
+# limits: short
+while True:
+    pass

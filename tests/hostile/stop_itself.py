@@ -1,0 +1,6 @@
+# verdict: timeout
+# limits: short
+import os
+import signal
+
+os.kill(os.getpid(), signal.SIGSTOP)

@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import subprocess
+
+print(subprocess.run(["ls"], capture_output=True))

@@ -1,0 +1,4 @@
+# verdict: killed SIGKILL
+import os
+
+os.kill(os.getpid(), 9)

@@ -1,0 +1,5 @@
+# verdict: error PermissionError|FileNotFoundError
+import os
+
+os.symlink("/etc/shadow", "s")
+print(open("s").read())

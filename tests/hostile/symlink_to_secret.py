@@ -1,0 +1,5 @@
+# verdict: error PermissionError|FileNotFoundError
+import os
+
+os.symlink(OUTSIDE, "door")
+open("door/secret.txt", "w").write("x")

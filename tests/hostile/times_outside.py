@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import os
+
+os.utime(OUTSIDE + "/secret.txt", (0, 0))

@@ -1,0 +1,4 @@
+# verdict: error PermissionError|FileNotFoundError
+import os
+
+os.truncate(OUTSIDE + "/secret.txt", 0)

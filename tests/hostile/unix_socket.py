@@ -1,0 +1,4 @@
+# verdict: error PermissionError
+import socket
+
+socket.socket(socket.AF_UNIX).connect("\0abstract")

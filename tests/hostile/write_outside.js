@@ -1,0 +1,2 @@
+// verdict: error EACCES|ENOENT
+process.getBuiltinModule('fs').writeFileSync(OUTSIDE + '/new.txt', 'x');

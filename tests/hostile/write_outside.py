@@ -1,0 +1,2 @@
+# verdict: error PermissionError|FileNotFoundError|OSError
+open(OUTSIDE + "/new.txt", "w").write("x")
