@@ -56,7 +56,7 @@ def everything(work: Work, data: Data, model: Local, arm: str) -> dict[str, Any]
 def forget(work: Work, model: Local, arm: str) -> None:
     """One model's bits a token on prose and code, and its answers to the small tasks, in forgetting/<arm>.jsonl. A model of source
     and target reads no plain text, and only answers."""
-    texts = {} if model.paired else {"prose": forgetting.prose(), "code": forgetting.code()}
+    texts = {} if model.paired else {kind: short_enough(work, model, read()) for kind, read in forgetting.KINDS.items()}
     total = sum(map(len, texts.values())) + len(forgetting.tasks())
     with counting(work.watch, f"forgetting: {arm}", total, "texts") as progress:
         reader = Local(model.model, model.tokenizer, with_documents(model.form, model.tokenizer)) if texts else model
@@ -73,6 +73,12 @@ def baselines(work: Work, data: Data) -> dict[str, Any]:
         for baseline in preparing.baselines_of(work.recipe, task):
             answer_baseline(work, model, data, task, baseline, asked)
     return {}
+
+
+def short_enough(work: Work, model: Local, texts: Sequence[str]) -> list[str]:
+    """The texts that fit the model's context, with two tokens to spare for its beginning and end."""
+    most = model.context()
+    return [text for text in texts if most is None or work.student.count(text) + 2 <= most]
 
 
 def evaluator(work: Work, data: Data) -> Callable[[PreTrainedModel], Mapping[str, float]] | None:

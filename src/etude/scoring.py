@@ -107,7 +107,8 @@ def ask(
         done = {row["id"]: row for row in journal.read(path)}
         missing = [c for c in conversations if c.id not in done]
         progress(len(conversations) - len(missing))
-        for conversation, row in answers(model, missing, sampling) if "outputs" in needed else unasked(missing):
+        told = answers(model, missing, sampling) if "outputs" in needed and missing else unasked(missing)
+        for conversation, row in told:
             row |= {key: odds(model, conversation, key, labels) for key in LOGPROBS if key in needed}
             lines.append(row)
             done[row["id"]] = row

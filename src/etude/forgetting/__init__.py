@@ -47,6 +47,10 @@ def code() -> list[str]:
     return chosen(piece for name in PACKAGES for path in modules(name) for piece in definitions(path))
 
 
+KINDS = {"prose": prose, "code": code}
+"""Kinds of text that are read."""
+
+
 def described(package: str) -> str:
     """A package's own description, "" where it is not installed or has none."""
     try:
