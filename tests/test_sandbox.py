@@ -17,13 +17,14 @@ import psutil
 import pytest
 
 from etude.failures import NoSandbox
-from etude.sandbox import javascript, jail, ladder, runner
+from etude.sandbox import jail, javascript, ladder, runner
 from etude.sandbox.programs import MEANING, Limits, Program, Verdict
 from etude.sandbox.sweeping import measure, sweep
 
 HOSTILE = Path(__file__).parent / "hostile"
-SHORT = Limits(seconds=1.2, cpu_seconds=1, memory_mb=256)
 NORMAL = Limits(seconds=60, cpu_seconds=20, memory_mb=256)
+LIMITS = {"": NORMAL, "short": Limits(seconds=0.6, cpu_seconds=20, memory_mb=256), "cpu": Limits(seconds=60, cpu_seconds=1)}
+"""By what a program's second line says."""
 KINDS = set(MEANING)
 
 
@@ -52,19 +53,19 @@ def jailed() -> ladder.Rung:
     return rung_or_skip("landlock")
 
 
-def programs(suffix: str) -> dict[str, tuple[Program, set[str], str, bool]]:
-    """name -> (program, the kinds it may end with, a pattern of its detail, whether under short limits)"""
+def programs(suffix: str) -> dict[str, tuple[Program, set[str], str, str]]:
+    """name -> (program, the kinds it may end with, a pattern of its detail, its limits)"""
     found = {}
     for path in sorted(HOSTILE.glob(f"*{suffix}")):
         code = path.read_text(encoding="utf-8")
         said = re.match(r"(?:#|//) verdict: (\S+) ?(.*)", code)
         assert said, f"{path.name} does not say what its verdict is"
         checks = re.search(r"^(?:#|//) checks: (.*)$", code, re.MULTILINE)
-        short = re.search(r"^(?:#|//) limits: short$", code, re.MULTILINE) is not None
+        limits = re.search(r"^(?:#|//) limits: (.*)$", code, re.MULTILINE)
         kinds = set(said[1].split("|"))
         assert kinds <= KINDS, path.name
         language: Any = "python" if suffix == ".py" else "javascript"
-        found[path.name] = (Program(code, checks[1] if checks else "", "", language), kinds, said[2], short)
+        found[path.name] = (Program(code, checks[1] if checks else "", "", language), kinds, said[2], limits[1] if limits else "")
     return found
 
 
@@ -113,7 +114,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not set(jails()) - known
 
 
-def check(found: dict[str, Verdict], wanted: dict[str, tuple[Program, set[str], str, bool]]) -> None:
+def check(found: dict[str, Verdict], wanted: dict[str, tuple[Program, set[str], str, str]]) -> None:
     wrong = [
         f"{name}: {verdict.kind} {verdict.detail!r}, not {'|'.join(sorted(wanted[name][1]))} {wanted[name][2]}"
         for name, verdict in found.items()
@@ -122,10 +123,10 @@ def check(found: dict[str, Verdict], wanted: dict[str, tuple[Program, set[str], 
     assert not wrong, "\n".join(wrong)
 
 
-def judged(rung: ladder.Rung, wanted: dict[str, tuple[Program, set[str], str, bool]], outside: Path) -> dict[str, Verdict]:
+def judged(rung: ladder.Rung, wanted: dict[str, tuple[Program, set[str], str, str]], outside: Path) -> dict[str, Verdict]:
     found = {}
-    for limits, short in ((SHORT, True), (NORMAL, False)):
-        names = [name for name, row in wanted.items() if row[3] == short]
+    for key, limits in LIMITS.items():
+        names = [name for name, row in wanted.items() if row[3] == key]
         found |= dict(zip(names, runner.judge([placed(wanted[name][0], outside) for name in names], rung, limits), strict=True))
     return found
 
@@ -167,27 +168,25 @@ def test_only_the_nonce_is_a_pass(jailed):
 
 
 def test_a_candidate_cannot_swallow_its_checks(jailed):
-    for code in ("x = '''", "if 0:", "def f():\n    return 1\n\\", "x = 1 #"):
-        assert not one(jailed, code, "'''; raise ValueError").passed
-    assert one(jailed, "from __future__ import annotations\nfrom sys import exit", "1/0").kind == "error"
+    codes = ("x = '''", "if 0:", "def f():\n    return 1\n\\", "x = 1 #", "from __future__ import annotations\nfrom sys import exit")
+    found = runner.judge([Program(code, "'''; raise ValueError") for code in codes] + [Program("x = 1 #", "1 / 0")], jailed, NORMAL)
+    assert not any(verdict.passed for verdict in found)
+    assert "ZeroDivisionError" in found[-1].detail
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("x = 1\0", "syntax"),
-        ("x = '\ud800'", "syntax"),
-        ("def f(:", "syntax"),
-        ("x = 1\n" * 170_000, "passed"),
-        ("x = '" + "a" * 1_000_000 + "'", "passed"),
-        ("(" * 1_000_000, "syntax"),
-        ("x = 1\n" * 900_000, "too_long"),
-        ("", "passed"),
-    ],
-    ids=["nul", "surrogate", "syntax", "1 MB of lines", "1 MB in a line", "1 MB of brackets", "too long", "empty"],
-)
-def test_bad_programs(jailed, code, kind):
-    assert one(jailed, code).kind == kind
+def test_bad_programs(jailed):
+    wanted = {
+        "x = 1\0": "syntax",
+        "x = '\ud800'": "syntax",
+        "def f(:": "syntax",
+        ("x = '" + "a" * 94 + "'\n") * 10_000: "passed",
+        "x = '" + "a" * 1_000_000 + "'": "passed",
+        "(" * 1_000_000: "syntax",
+        "x = 1\n" * 900_000: "too_long",
+        "": "passed",
+    }
+    found = runner.judge([Program(code, "") for code in wanted], jailed, NORMAL)
+    assert [verdict.kind for verdict in found] == list(wanted.values())
 
 
 def test_equal_programs_are_run_once_and_order_is_kept(jailed):
@@ -294,8 +293,8 @@ def test_a_killed_warden_takes_its_child_with_it(jailed, outside):
             pass
         child = inside.children()[0]
         os.kill(warden.process.pid, signal.SIGKILL)
-        psutil.wait_procs([child], timeout=20)
-        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            pass
     finally:
         warden.close()
 
@@ -323,7 +322,7 @@ class TestLadder:
 
     def test_a_named_rung_is_never_lowered(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nonexistent")
-        with pytest.raises(NoSandbox, match="not the one that is asked for.*no bwrap"):
+        with pytest.raises(NoSandbox, match=r"not the one that is asked for.*no bwrap"):
             ladder.choose("bubblewrap")
         with pytest.raises(NoSandbox, match="no docker or podman"):
             ladder.choose("container", "python:3.12")
@@ -333,7 +332,7 @@ class TestLadder:
         fake.write_text("#!/bin/sh\necho 'bwrap: no permission to make a namespace' >&2\nexit 1\n")
         fake.chmod(0o755)
         assert "no permission to make a namespace" in ladder.trial(ladder.Rung("bubblewrap", str(fake)))
-        code = "import struct,sys; d=b'{\"ready\": false, \"why\": \"opening a socket is not refused\"}'"
+        code = 'import struct,sys; d=b\'{"ready": false, "why": "opening a socket is not refused"}\''
         monkeypatch.setattr(
             ladder, "interpreter", lambda *_, **__: [sys.executable, "-c", f"{code}; sys.stdout.buffer.write(struct.pack('>I',len(d))+d)"]
         )
@@ -348,7 +347,15 @@ class TestLadder:
         rung = ladder.Rung("container", "/usr/bin/docker", "python:3.12-slim")
         command = rung.command("etude-1")
         text = " ".join(command)
-        for wanted in ("--network none", "--read-only", "--cap-drop ALL", "no-new-privileges", "--pids-limit", "--user 65534", "--name etude-1"):
+        for wanted in (
+            "--network none",
+            "--read-only",
+            "--cap-drop ALL",
+            "no-new-privileges",
+            "--pids-limit",
+            "--user 65534",
+            "--name etude-1",
+        ):
             assert wanted in text
         assert "SECRET" not in text
         assert "SECRET_TOKEN" not in ladder.environment(rung)
@@ -367,7 +374,8 @@ if given[0] == "kill":
     open({str(tmp_path / "killed")!r}, "a").write(given[1])
     sys.exit()
 at = given.index("an-image")
-inside = [{sys.executable!r} if part == "python3" else part.replace("/etude-home", {str(ladder.PACKAGE.parent)!r}) for part in given[at + 1 :]]
+home = {str(ladder.PACKAGE.parent)!r}
+inside = [{sys.executable!r} if part == "python3" else part.replace("/etude-home", home) for part in given[at + 1 :]]
 os.execv(inside[0], inside)
 """
         )
@@ -399,14 +407,14 @@ class TestSweeping:
             os.chdir(box)
             os.symlink(tmp_path / "kept", "link")
             os.symlink(tmp_path, "folder-link")
-            for _ in range(1200):
+            for _ in range(300):
                 os.mkdir("d")
                 os.chdir("d")
                 open("file", "w").close()
         finally:
             os.chdir(here)
         os.mkdir(box / "locked", 0)
-        assert measure(str(box), 50)[1] > 50
+        assert measure(str(box), 50)[1] == 51
         sweep(str(box))
         sweep(str(box))
         assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -223,7 +223,7 @@ def test_the_forgetting_probe_reads_this_machine_and_judges_small_tasks():
 def test_a_run_says_what_tuning_cost(folder, tmp_path):
     path = tmp_path / "facts.jsonl"
     path.write_text("\n".join(json.dumps({"instruction": f"Say {i}.", "input": "", "output": "zebra"}) for i in range(40)) + "\n")
-    tune = {"method": {"type": "full"}, "learning_rate": 0.05, "rows_per_step": 8, "epochs": 1, "evaluate_every": "never"}
+    tune = {"method": {"type": "full"}, "learning_rate": 0.5, "rows_per_step": 8, "epochs": 2, "evaluate_every": "never"}
     score = [{"task": "facts", "metrics": ["exact_match"], "baselines": [], "sampling": {"max_new_tokens": 2}}]
     found = pipeline.run(recipe(folder, path, tune=tune, score=score, probes=[], forgetting=True), tmp_path / "runs" / "small")
     prose, code, small = found.forgetting
@@ -253,7 +253,7 @@ def test_metrics_while_tuning_decide_which_step_is_best(folder, tmp_path):
     pipeline.run(recipe(folder, path, tune=tune, score=score, probes=[]), place)
     measured = {line["step"]: line["metrics"]["facts.rougeL"] for line in journal.read(place / "metrics.jsonl") if "metrics" in line}
     assert set(measured) == {0, 2, 4}
-    with pytest.raises(RecipeError, match="facts.rougeL"):
+    with pytest.raises(RecipeError, match=r"facts\.rougeL"):
         pipeline.run(
             recipe(folder, path, name="b", tune={**tune, "best_by": "facts.rouge9"}, score=score, probes=[]), tmp_path / "runs" / "b"
         )

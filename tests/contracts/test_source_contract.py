@@ -56,6 +56,11 @@ def prompt_completion(folder: Path):
     return *lines(folder, rows, {"prompt": 3, "completion": "A."}, {"prompt": "Q?"}), "prompt != ''"
 
 
+def questions(folder: Path):
+    rows = [{"turns": [f"Q{i}?", "And then?"], "category": "writing"} for i in range(5)]
+    return *lines(folder, rows, {"turns": []}, {"turns": ["Q?", 7]}), "category != ''"
+
+
 def inputs_targets(folder: Path):
     rows = [{"inputs": f"Q{i}?", "targets": ["A.", "a"]} for i in range(5)]
     return *lines(folder, rows, {"inputs": "Q?", "targets": []}, {"inputs": "Q?", "targets": [1]}), "inputs != ''"
@@ -103,7 +108,7 @@ def dataset_info(folder: Path):
 EXAMPLES = {
     "alpaca": alpaca, "auto": alpaca, "code_tasks": code_tasks, "columns": columns, "dataset_info": dataset_info,
     "inputs_targets": inputs_targets, "messages": messages, "natural_instructions": natural_instructions, "oasst": oasst,
-    "prompt_completion": prompt_completion, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib, "text": text,
+    "prompt_completion": prompt_completion, "questions": questions, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib, "text": text,
 }  # fmt: skip
 
 

@@ -1,15 +1,5 @@
 # verdict: passed
-import asyncio.queues
-import csv
-import datetime
-import decimal
 import hashlib
-import json
-import logging
-import sqlite3
-import unittest.mock
-import uuid
-import zoneinfo
 from dataclasses import dataclass
 
 

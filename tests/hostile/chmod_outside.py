@@ -2,3 +2,4 @@
 import os
 
 os.chmod(OUTSIDE, 0)
+# ruff: noqa: F821

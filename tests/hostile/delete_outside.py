@@ -4,3 +4,4 @@ import shutil
 
 shutil.rmtree(OUTSIDE, ignore_errors=True)
 os.unlink(OUTSIDE + "/secret.txt")
+# ruff: noqa: F821

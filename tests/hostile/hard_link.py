@@ -2,3 +2,4 @@
 import os
 
 os.link(OUTSIDE + "/secret.txt", "mine")
+# ruff: noqa: F821

@@ -2,3 +2,4 @@
 import os
 
 os.kill(HARNESS, 9)
+# ruff: noqa: F821

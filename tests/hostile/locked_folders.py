@@ -1,4 +1,4 @@
-# verdict: passed
+# verdict: passed|disk
 import os
 
 os.makedirs("a/b/c")

@@ -2,3 +2,4 @@
 import os
 
 os.chown(OUTSIDE + "/secret.txt", 1, 1)
+# ruff: noqa: F821

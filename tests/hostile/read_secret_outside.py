@@ -1,2 +1,3 @@
 # verdict: error PermissionError|FileNotFoundError
 print(open(OUTSIDE + "/secret.txt").read())
+# ruff: noqa: F821

@@ -2,3 +2,4 @@
 import os
 
 os.rename(OUTSIDE + "/secret.txt", "mine")
+# ruff: noqa: F821

@@ -1,4 +1,4 @@
-# verdict: cpu|timeout
-# limits: short
+# verdict: cpu
+# limits: cpu
 while True:
     pass

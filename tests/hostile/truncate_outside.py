@@ -2,3 +2,4 @@
 import os
 
 os.truncate(OUTSIDE + "/secret.txt", 0)
+# ruff: noqa: F821

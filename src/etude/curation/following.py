@@ -57,7 +57,7 @@ MOST_WORDS = re.compile(
     r"approximately )?(?P<n>\d{1,4}) words\b(?! or more|:)",
     re.IGNORECASE,
 )
-SO_MANY = re.compile(r"\b(?P<n>\d{2,4})[- ]word (?!or more|minimum)", re.IGNORECASE)
+SO_MANY = re.compile(r"\b(?:an?|one|your) (?:\w+ ){0,2}?(?P<n>\d{2,4})[- ]word (?!or more|minimum)", re.IGNORECASE)
 """A 100-word summary."""
 
 
@@ -117,8 +117,7 @@ def counts(text: str) -> tuple[int, int] | None:
     if most is None:
         return None
     bare = re.sub(r"\([^)]*\)|\"[^\"]*\"", "x", text.strip())
-    lead = LEAD.search(bare)
-    least = min(len(SERIES.split(part)) for part in (bare, bare[lead.end() :] if lead else bare))
+    least = min(len(SERIES.split(part)) for part in (bare, *(bare[lead.end() :] for lead in LEAD.finditer(bare))))
     return min(least, most), most
 
 
@@ -141,7 +140,7 @@ def listed(text: str) -> int | None:
         return len(inline)
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) == 1 and len(sentences(text)) == 1 and "," in text and count_words(text) <= 4 * (text.count(",") + 1):
-        return len([part for part in re.split(r",\s*(?:and\s+|or\s+)?|\s+and\s+", text) if part.strip(" .")])
+        return len([part for part in re.split(r",\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+", text) if part.strip(" .")])
     return None
 
 

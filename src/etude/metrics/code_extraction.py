@@ -2,15 +2,17 @@ r"""The program in a model's answer, by a rule that can be read, for the answer 
 
 1. What stands before the last `</think>` is thought, not said. `[BEGIN] ... [DONE]`, MBPP's own marks, are a fence.
 2. **Fences.** Where the answer has fenced blocks (``` or ~~~; one that never ends reaches to the end), the program is the first block
-   in the task's language, or in none that is named, that defines the entry point; else the first of those. Its own indentation is
-   taken off where it is indented as a whole (a block in a list).
+   in the task's language, or in none that is named, that defines the entry point; else the first of those. What its fence is indented by
+   (in a list) is taken off every line.
 3. **Prose.** Without a fence, where a line of the answer defines the entry point, the program begins at the first line that can begin
    one (an import, a decorator, a definition, a comment right above) and ends, in Python, with the longest stretch of lines that
    compiles, so that an explanation after it is cut off. Text that compiles nowhere, or is longer than 100,000 characters, is left
    whole.
 4. **Continuation.** Otherwise the answer continues the prompt (where there is one). It ends before the first line that begins in the
-   first column with one of Codex's stop words (`class`, `def`, `#`, `if`, `print`; Chen et al. 2021, appendix) and then as in 3. A first
-   line that lost its indentation, or all lines that have none, are indented by four spaces if nothing compiles without. In
+   first column with one of Codex's stop words (`class`, `def`, `#`, `if`, `print`; Chen et al. 2021, section 2) and then as in 3; a definition that the lines above it use is
+   no end. A body
+   with another indentation than the prompt's last line is moved to that (all of it, or a first line that alone lost its own),
+   where more lines compile so. In
    JavaScript it ends with the first `}` that stands alone in the first column.
 
 What a program is put together of: a definition of the entry point gets what stands in the prompt before it (imports, helper functions)
@@ -46,7 +48,7 @@ OPENING: dict[Language, re.Pattern[str]] = {
 }
 """How a line in the first column begins a program."""
 STOPS = ("class ", "def ", "#", "if ", "print")
-LONGEST, TRIES = 100_000, 200
+LONGEST, TRIES = 100_000, 100
 """Characters beyond which no end is looked for, and how often one is: a hostile answer must not cost more than an honest one."""
 
 
@@ -59,7 +61,8 @@ def defines(text: str, names: Iterable[str], language: Language) -> int | None:
     if language == "python":
         pattern = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+(?:{word})\b|^(?:{word})[ \t]*(?::[^=\n]*)?=(?!=)"
     else:
-        pattern = rf"^(?:export[ \t]+(?:default[ \t]+)?)?(?:(?:async[ \t]+)?function[ \t*]+(?:{word})\b|(?:(?:const|let|var)[ \t]+)?(?:{word})[ \t]*=(?!=))"
+        made = rf"(?:async[ \t]+)?function[ \t*]+(?:{word})\b|(?:(?:const|let|var)[ \t]+)?(?:{word})[ \t]*=(?!=)"
+        pattern = rf"^(?:export[ \t]+(?:default[ \t]+)?)?(?:{made})"
     match = re.search(pattern, text, re.MULTILINE)
     return match.start() if match else None
 
@@ -74,7 +77,9 @@ def blocks(text: str) -> list[tuple[str, str]]:
             text, start
         )
         end = closing.start() if closing else len(text)
-        found.append((opening["tag"].lower(), textwrap.dedent(text[start:end])))
+        margin = re.compile(rf"^[ \t>]{{1,{len(opening['indent'])}}}", re.MULTILINE) if opening["indent"] else None
+        content = text[start:end]
+        found.append((opening["tag"].lower(), margin.sub("", content) if margin else content))
         place = closing.end() if closing else len(text)
     return found or [("", match[1]) for match in MARKS.finditer(text) if match[1].strip()]
 
@@ -86,14 +91,15 @@ def extract(output: str, names: Iterable[str] = (), prompt: str = "", language: 
     fenced = blocks(text)
     ours = [content for tag, content in fenced if tag in TAGS[language]] or [content for _, content in fenced]
     if ours:
-        code = next((content for content in ours if defines(content, names, language) is not None), ours[0])
+        flush = [textwrap.dedent(content) for content in ours]
+        code = next((content for content in flush if defines(content, names, language) is not None), ours[0] if prompt else flush[0])
         if not prompt or defines(code, names, language) is not None:
             return above(prompt, names, language) + code
-        return continued(prompt, code, language)
+        return continued(prompt, code, names, language)
     place = defines(text, names, language)
     if place is not None or not prompt:
         return above(prompt, names, language) + longest(beginning(text, place, language), language)
-    return continued(prompt, text, language)
+    return continued(prompt, text, names, language)
 
 
 def above(prompt: str, names: Iterable[str], language: Language) -> str:
@@ -130,24 +136,30 @@ def beginning(text: str, place: int | None, language: Language) -> str:
     return text
 
 
-def continued(prompt: str, text: str, language: Language) -> str:
+def continued(prompt: str, text: str, names: tuple[str, ...], language: Language) -> str:
     """The prompt and what of an answer continues it."""
     lines = text.splitlines(keepends=True)
     if language == "javascript":
         end = next((number + 1 for number, line in enumerate(lines) if re.match(r"\};?\s*$", line)), len(lines))
         return prompt + "".join(lines[:end])
     started = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    end = next((number for number, line in enumerate(lines) if number > started and line.startswith(STOPS)), len(lines))
+    end = next((n for n, line in enumerate(lines) if n > started and line.startswith(STOPS) and not wanted(lines, n, names)), len(lines))
     body = "".join(lines[:end]).rstrip() + "\n"
     glue = "" if prompt.endswith("\n") or body.startswith("\n") else "\n" if body[:1] in " \t" else ""
     first = body.lstrip("\n")
-    tries = [body]
-    if first[:1] not in (" ", "\t"):
-        tries += ["    " + first, textwrap.indent(first, "    ")]
-    for attempt in tries:
-        if found := compiled(prompt + glue, attempt):
-            return prompt + glue + found
-    return prompt + glue + body
+    margin = next((line[: len(line) - len(line.lstrip())] for line in reversed(prompt.splitlines()) if line.strip()), "") or "    "
+    moved = textwrap.indent(textwrap.dedent(first), margin)
+    tries = [body, moved] if first[:1] in (" ", "\t") else [moved, margin + first, body]
+    found = max((compiled(prompt + glue, attempt) for attempt in tries), key=lambda code: code.count("\n"))
+    return prompt + glue + (found or body)
+
+
+def wanted(lines: list[str], number: int, names: tuple[str, ...]) -> bool:
+    """Whether a line defines something, other than the entry point again, that the lines above it use."""
+    made = re.match(r"(?:def|class)\s+(\w+)", lines[number])
+    if made is None or made[1] in names:
+        return False
+    return re.search(rf"\b{made[1]}\b", "".join(lines[:number])) is not None
 
 
 def longest(text: str, language: Language) -> str:

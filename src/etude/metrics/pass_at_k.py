@@ -106,8 +106,8 @@ class PassAtK(Settings):
             if prediction.outputs and len(prediction.outputs) < self.k:
                 raise RowError(
                     prediction.id,
-                    f"pass@{self.k} needs at least {self.k} answers to each question, and there {plural(len(prediction.outputs))}; draw more "
-                    f"(sampling: {{n: {self.k}, temperature: 0.8}}) or ask for a smaller k",
+                    f"pass@{self.k} needs at least {self.k} answers to each question, and there {plural(len(prediction.outputs))}; draw "
+                    f"more (sampling: {{n: {self.k}, temperature: 0.8}}) or ask for a smaller k",
                 )
         programs = [[self.program(prediction, output) for output in prediction.outputs or ("",)] for prediction in predictions]
         said = [output.strip() != "" for prediction in predictions for output in prediction.outputs or ("",)]
@@ -131,7 +131,7 @@ class PassAtK(Settings):
             code = extract(output, called(tests, setup), "", language) if self.extract == "auto" else output
             return Program(code, "\n".join((setup, *tests)), "", language)
         test = text(prediction, "test", required=True)
-        entry = text(prediction, "entry_point", required=False)
+        entry = text(prediction, "entry_point", required=False).strip()  # MBPP's own have spaces behind some
         checks = re.search(r"^def\s+check\s*\(", test, re.MULTILINE) if language == "python" else None
         if checks and not entry:
             raise RowError(prediction.id, "field 'test' defines check(candidate), and there is no 'entry_point' to hand it")

@@ -150,7 +150,7 @@ def proof(files: bool = True) -> str:
         tries = {what: attempt for what, attempt in tries.items() if "/" not in what}
     for what, attempt in tries.items():
         try:
-            attempt()
+            attempt()  # type: ignore[no-untyped-call]
         except ValueError:  # how Python says that a limit may not be set
             continue
         except OSError as error:

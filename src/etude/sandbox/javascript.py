@@ -10,6 +10,7 @@ import os
 import struct
 
 DRIVER = r"""
+(() => {
 const fs = require('fs'), vm = require('vm'), util = require('util'), assert = require('assert');
 const program = JSON.parse(fs.readFileSync(0, 'utf8'));
 const read = fs.readSync, write = fs.writeSync, leave = process.reallyExit.bind(process), text = JSON.stringify;
@@ -44,9 +45,11 @@ const nonce = Buffer.alloc(4096);
 const length = read(4, nonce);
 write(3, nonce, 0, length);
 leave(0);
+})();
 """
-"""The program, as JSON, is on descriptor 0. A check that throws a text (as the MBXP data sets do) or an AssertionError did not hold.
-`lodash` is no more than `isEqual`, which is all that those checks use of it."""
+"""In a function of its own, for a candidate may use the same names. The program, as JSON, is on descriptor 0. A check that throws a text
+(as those of the MBXP data sets do) or an AssertionError did not hold. `lodash` is no more than `isEqual`, which is all that those
+checks use of it."""
 
 
 def command(node: str, memory_mb: int) -> list[str]:

@@ -61,7 +61,7 @@ def interpreter(python: str, home: Path, files: bool) -> list[str]:
         f"import sys; sys.path.insert(0, {str(home)!r}); from etude.sandbox import warden; del sys.path[0]; "
         f"warden.serve({'True' if files else 'False'})"
     )
-    return [python, "-P", "-s", "-S", "-B", "-c", code]
+    return [python, "-P", "-s", "-S", "-c", code]
 
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -135,7 +135,7 @@ def trial(rung: Rung) -> str:
 
 def rungs(image: str | None = None, engine_name: str | None = None) -> list[tuple[str, bool, str]]:
     """(name, available, why not) of each rung, the safest first; each is tried, which takes about a tenth of a second."""
-    rows = []
+    rows: list[tuple[str, bool, str]] = []
     for name in NAMES:
         rung, why = found(name, image or os.environ.get("ETUDE_SANDBOX_IMAGE"), engine_name)
         why = trial(rung) if rung else why

@@ -56,9 +56,11 @@ class Warden:
                 bufsize=0,
             )
         except OSError as error:
+            self.errors.close()
             sweep(self.folder)
             raise NoSandbox(f"{rung.name} cannot be started: {error}") from error
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.input, self.output = self.process.stdin.fileno(), self.process.stdout.fileno()
         try:
             self.greet()

@@ -3,8 +3,9 @@
 A list of what is forbidden rots with every kernel (`fchmodat2`, `setxattrat` ... came after most such lists were written), so all is
 refused with EPERM but what stands here: reading and writing files (which ones is Landlock's to say), memory, threads, time, and
 signals to itself. No process can be made (`fork`, `vfork`, `clone` without CLONE_THREAD), none signalled or traced, no socket
-opened but a pair that is connected to itself, nothing executed, no mode, owner, time or attribute of a file changed (Landlock does not mediate those), no
-resource limit raised. `clone3` and calls newer than this table answer ENOSYS, at which the C library falls back to older ones.
+opened but a pair that is connected to itself, nothing executed, no mode, owner, time or attribute of a file changed (Landlock does
+not mediate those), no resource limit raised. `clone3` and calls newer than this table answer ENOSYS, at which the C library falls
+back to older ones.
 
 Numbers: the Linux kernel's arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (aarch64); structures:
 seccomp(2), include/uapi/linux/{filter,seccomp,audit}.h.
@@ -125,7 +126,7 @@ Instruction = tuple[int, int, int, int]
 
 def program(machine: str, pid: int, *, execute: bool = False, truncate: bool = True) -> list[Instruction]:
     """The filter for the process `pid` on a machine of `AUDIT`. `execute`: execve is allowed; `truncate`: so is truncate by path,
-    which Landlock mediates since its third version only. Raises KeyError for a machine that there is no table for."""
+    which Landlock mediates since its third version only. Raises ValueError for a machine that there is no table for."""
     column = list(AUDIT).index(machine)
     code: list[Instruction] = [(LOAD, 0, 0, 4), (EQUALS, 1, 0, AUDIT[machine]), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     if machine == "x86_64":

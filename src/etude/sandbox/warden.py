@@ -176,7 +176,7 @@ def ended(child_status: int, used: resource.struct_rusage, limits: Limits) -> st
     number = os.WTERMSIG(child_status)
     if number == signal.SIGXCPU or (number == signal.SIGKILL and used.ru_utime + used.ru_stime >= limits.cpu_seconds):
         return "cpu"
-    return f"killed:by {signal.Signals(number).name if number in iter(signal.Signals) else number}"
+    return f"killed:by {signal.Signals(number).name if number in set(signal.Signals) else number}"
 
 
 def judge(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,2 +1,0 @@
-// verdict: error EACCES|ENOENT
-process.getBuiltinModule('fs').writeFileSync(OUTSIDE + '/new.txt', 'x');
