@@ -305,6 +305,12 @@ class TestLadder:
         assert [row[0] for row in rows] == list(ladder.NAMES)
         assert all(available != bool(why) for _, available, why in rows)
 
+    def test_where_the_kernel_can_the_jail_holds(self):
+        """Else every test of it would be skipped in silence."""
+        if why := jail.refusal():
+            pytest.skip(why)
+        assert RUNGS["landlock"][1] == ""
+
     @pytest.mark.parametrize(("system", "machine", "why"), [("darwin", "arm64", "needs Linux"), ("linux", "riscv64", "riscv64")])
     def test_unknown_machines_refuse(self, monkeypatch, system, machine, why):
         monkeypatch.setattr(sys, "platform", system)

@@ -9,11 +9,10 @@ r"""The program in a model's answer, by a rule that can be read, for the answer 
    compiles, so that an explanation after it is cut off. Text that compiles nowhere, or is longer than 100,000 characters, is left
    whole.
 4. **Continuation.** Otherwise the answer continues the prompt (where there is one). It ends before the first line that begins in the
-   first column with one of Codex's stop words (`class`, `def`, `#`, `if`, `print`; Chen et al. 2021, section 2) and then as in 3; a definition that the lines above it use is
-   no end. A body
-   with another indentation than the prompt's last line is moved to that (all of it, or a first line that alone lost its own),
-   where more lines compile so. In
-   JavaScript it ends with the first `}` that stands alone in the first column.
+   first column with one of Codex's stop words (`class`, `def`, `#`, `if`, `print`; Chen et al. 2021, section 2), unless that line
+   defines something the lines above use, and then as in 3. A body with another indentation than the prompt's last line is moved
+   to that (all of it, or a first line that alone lost its own), where more lines compile so. In JavaScript it ends with the
+   first `}` that stands alone in the first column.
 
 What a program is put together of: a definition of the entry point gets what stands in the prompt before it (imports, helper functions)
 written above; a continuation gets the whole prompt. `extract: none` takes the answer as it is, behind the prompt, as the
