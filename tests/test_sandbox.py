@@ -23,7 +23,7 @@ from etude.sandbox.sweeping import measure, sweep
 
 HOSTILE = Path(__file__).parent / "hostile"
 NORMAL = Limits(seconds=60, cpu_seconds=20, memory_mb=256)
-LIMITS = {"": NORMAL, "short": Limits(seconds=0.6, cpu_seconds=20, memory_mb=256), "cpu": Limits(seconds=60, cpu_seconds=1)}
+LIMITS = {"": NORMAL, "short": Limits(seconds=0.4, cpu_seconds=20, memory_mb=256), "cpu": Limits(seconds=60, cpu_seconds=1)}
 """By what a program's second line says."""
 KINDS = set(MEANING)
 

@@ -37,6 +37,25 @@ ROWS = {
     "t0": [{"prompt": f"Is {i} even?", "completion": " yes" if i % 2 == 0 else " no"} for i in range(6)],
     "multiple_choice": [{"question": f"What is {i} + 1?", "options": [str(i), str(i + 1)], "answer": str(i + 1)} for i in range(6)],
     "likeliest": [{"query": f"After {i} comes", "choices": [str(i), str(i + 1)], "gold": 1} for i in range(6)],
+    "humaneval": [
+        {
+            "task_id": f"T/{i}",
+            "prompt": f'def f(x):\n    """Add {i}."""\n',
+            "entry_point": "f",
+            "canonical_solution": f"    return x + {i}\n",
+            "test": f"def check(c):\n    assert c(1) == {i + 1}\n",
+        }
+        for i in range(4)
+    ],
+    "mbpp": [
+        {
+            "task_id": i,
+            "text": f"Write f that adds {i}.",
+            "code": f"def f(x):\n    return x + {i}\n",
+            "test_list": [f"assert f(1) == {i + 1}"],
+        }
+        for i in range(4)
+    ],
     "mt_bench": [{"question_id": i, "category": "writing", "turns": [f"Tell of {i}.", "Shorter."]} for i in range(4)],
 }
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "The mill burned in 1851.", "qas": [{"id": str(i), "question": f"When, {i}?", "answers": [{"text": "1851", "answer_start": 19}]} for i in range(4)]}]}]}  # fmt: skip

@@ -43,7 +43,12 @@ def tuned(work: Work, data: Data, model: PreTrainedModel | None) -> dict[str, An
 
 
 def everything(work: Work, data: Data, model: Local, arm: str) -> dict[str, Any]:
-    """One model's answers to every task and probe."""
+    """One model's answers to every task and probe. Raises NoSandbox before anything is asked where a metric would run programs and
+    this machine has no jail for them."""
+    for task in work.recipe.tasks():
+        for metric in preparing.metrics_of(work.recipe, task):
+            if hasattr(metric, "rung"):
+                metric.rung()
     near_ties = 0
     for task in work.recipe.tasks():
         near_ties += ask(work, model, data, task, arm, preparing.asked(work.recipe, data, task))

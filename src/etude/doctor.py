@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude import manifest
 from etude.models import weights
+from etude.sandbox import ladder
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,10 @@ def examine() -> dict[str, Any]:
             "executable": sys.executable,
             "pip": "present" if importlib.util.find_spec("pip") else "missing: run `python -m ensurepip`; the default model needs it",
             "ensurepip": "present" if importlib.util.find_spec("ensurepip") else "missing: install your system's python3-venv package",
+        },
+        "sandbox": {
+            **{name: "available" if there else why for name, there, why in ladder.rungs()},
+            "javascript": ladder.javascript() or "no node on the PATH",
         },
         "keys": {name: "set" if os.environ.get(name) else "not set" for name in KEYS},
         "environment": {name: os.environ[name] for name in SETTINGS if name in os.environ},

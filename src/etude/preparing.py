@@ -24,7 +24,18 @@ from etude.splitting import Parts, leaks, refuse_leaks, split
 PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
 """What is measured on a source without a template."""
 
-CARRIED = ("prompt", "test", "entry_point", "test_list", "test_setup_code", "instruction_id_list", "kwargs", "category", "language")
+CARRIED = (
+    "prompt",
+    "test",
+    "entry_point",
+    "test_list",
+    "test_setup_code",
+    "test_imports",
+    "instruction_id_list",
+    "kwargs",
+    "category",
+    "language",
+)
 """Fields of a row that metrics read: programs' tests (HumanEval, MBPP), verifiable instructions (IFEval), a question's kind (MT-bench)."""
 
 PARTS = ("train", "validation", "test")
@@ -251,6 +262,9 @@ def baselines_of(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """The task's baselines: as given, else all that fit; raises RecipeError for one that cannot be."""
     template = template_of(recipe, task.task)
     labelled = bool(template and template.labels)
+    for metric in task.metrics or ():
+        if (k := getattr(metric, "k", 1)) > sampling_of(recipe, task).n:
+            raise RecipeError(f"score: pass@{k} needs {k} answers a row; set sampling.n of {task.task!r} to {k} or more")
     if task.baselines is None:
         own = template.baselines if template else ()
         if recipe.split.test == "all":

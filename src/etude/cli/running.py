@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, at, pairs, print_json, print_notes, writable
+from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, pairs, print_json, print_notes, writable
 
 
 @app.command()
@@ -83,76 +83,6 @@ def preview(
         print(previewing.as_text(found, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     if found.failures:
         raise CheckFailed("; ".join(found.failures))
-
-
-@app.command()
-def curate(
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE|DATA", help="A recipe, or a data set (as for convert).", show_default=False)
-    ] = None,
-    overrides: Overrides = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option(help="For DATA: a check, standard, thorough, or settings in YAML (again for more).", show_default="standard"),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="For DATA: write the rows that stay.", show_default=False)] = None,
-    against: Annotated[
-        list[str] | None, typer.Option(help="For DATA: an evaluation set; rows that hold its questions leave (again for more).")
-    ] = None,
-    origin: Annotated[str | None, typer.Option("--from", help="For DATA: its format, as for convert.", show_default=False)] = None,
-    from_run: Annotated[
-        Path | None, typer.Option("--from-run", help="List a run's training rows whose loss stays high.", show_default=False)
-    ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="For DATA: write a page, too.", show_default=False)] = None,
-    max_bad_rows: Annotated[int, typer.Option(min=0, help="For DATA: rows that may be unreadable.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="For DATA: replace --out.")] = False,
-    root: Root = Path("runs"),
-    json: AsJson = False,
-) -> None:
-    """Check training rows: a recipe's (in its run folder), or a data set's. Every row that leaves is kept with its reason."""
-    from etude import closing
-    from etude.failures import CheckFailed, RecipeError
-    from etude.screen import printable, watcher
-
-    if (recipe is None) == (from_run is None):
-        raise RecipeError("curate needs a recipe, a data set, or --from-run RUN")
-    if from_run is not None:
-        from etude import suspecting
-
-        place = at(from_run, root)
-        suspects = suspecting.listed(place, watch=watcher())
-        print_json([suspecting.plain(*one) for one in suspects]) if json else print(printable(suspecting.as_text(suspects, place)))
-        return
-    if recipe and recipe.endswith((".yaml", ".yml")):
-        from etude import pipeline
-        from etude import recipe as recipes
-
-        chosen = recipes.load(Path(recipe), overrides or ())
-        print_notes()
-        pipeline.curate(chosen, root / chosen.name, Path(recipe).read_text(encoding="utf-8-sig"), watcher())
-        found = closing.curated(root / chosen.name)
-        print_json(found) if json else print(printable(closing.curated_text(found)))
-        return
-    from etude import cleaning, converting
-
-    if overrides:
-        raise RecipeError(f"{overrides[0]!r}: overrides are of a recipe; a data set takes --check")
-    if html is not None:
-        writable("--html", html)
-    checks = cleaning.checks_of([*(check or ["standard"]), *(["contamination"] if against else [])])
-    done = cleaning.clean(
-        str(recipe), checks, origin=converting.origin_of(origin), against=against or (), max_bad_rows=max_bad_rows, watch=watcher()
-    )
-    left = cleaning.save(done, out, force) if out else None
-    if html is not None:
-        from etude import journal
-
-        journal.write_text(html, cleaning.page(done))
-        print(f"page: {html}", file=sys.stderr)
-    print_notes()
-    print_json(done.as_json()) if json else print(printable(closing.cleaned_text(done.as_json(), out, left)))
-    if done.applied.failures:
-        raise CheckFailed("; ".join(done.applied.failures))
 
 
 @app.command()

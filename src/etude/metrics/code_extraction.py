@@ -4,10 +4,10 @@ r"""The program in a model's answer, by a rule that can be read, for the answer 
 2. **Fences.** Where the answer has fenced blocks (``` or ~~~; one that never ends reaches to the end), the program is the first block
    in the task's language, or in none that is named, that defines the entry point; else the first of those. What its fence is indented by
    (in a list) is taken off every line.
-3. **Prose.** Without a fence, where a line of the answer defines the entry point, the program begins at the first line that can begin
-   one (an import, a decorator, a definition, a comment right above) and ends, in Python, with the longest stretch of lines that
-   compiles, so that an explanation after it is cut off. Text that compiles nowhere, or is longer than 100,000 characters, is left
-   whole.
+3. **Prose.** Without a fence, where a line of the answer defines the entry point (and its first line is not indented), the program
+   begins at the first line that can begin one (an import, a decorator, a definition, a comment right above) and ends, in Python,
+   with the longest stretch of lines that compiles, so that an explanation after it is cut off. Text that compiles nowhere, or is
+   longer than 100,000 characters, is left whole.
 4. **Continuation.** Otherwise the answer continues the prompt (where there is one). It ends before the first line that begins in the
    first column with one of Codex's stop words (`class`, `def`, `#`, `if`, `print`; Chen et al. 2021, section 2), unless that line
    defines something the lines above use, and then as in 3. A body with another indentation than the prompt's last line is moved
@@ -96,7 +96,8 @@ def extract(output: str, names: Iterable[str] = (), prompt: str = "", language: 
             return above(prompt, names, language) + code
         return continued(prompt, code, names, language)
     place = defines(text, names, language)
-    if place is not None or not prompt:
+    inside = re.match(r"\s*\n[ \t]+\S|[ \t]+\S", text) is not None  # it begins with a body, whatever it defines later
+    if not prompt or (place is not None and not inside):
         return above(prompt, names, language) + longest(beginning(text, place, language), language)
     return continued(prompt, text, names, language)
 

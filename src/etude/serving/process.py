@@ -116,6 +116,7 @@ def server(application: Any, close: Callable[[], None], ready: Callable[[], None
         loop="asyncio",
         ws="none",
         lifespan="off",
+        log_config=None,  # uvicorn's own would close every handler there is, with the streams they write to
         log_level="error",
         access_log=False,
         server_header=False,
