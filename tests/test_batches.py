@@ -10,9 +10,9 @@ import pytest
 from etude import journal
 from etude.failures import DataError
 from etude.models import Sampling
-from etude.models.batches import export_requests, import_results
-from etude.models.budgets import Prices
 from etude.models.http import Http
+from etude.models.servers.batches import export_requests, import_results
+from etude.models.servers.budgets import Prices
 from etude.records import Conversation, Message
 from loopback import Loopback, chat, error
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_pipeline import Told, recipe
 
 from etude import cleaning, curating, journal, pipeline, preparing, runs, suspecting
 from etude.curation import CHECKS, PRESETS
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.reporting.findings import results
-
+from test_pipeline import Told, recipe
 
 QUICK = {"tune": {"method": {"type": "lora", "r": 2}, "max_steps": 1}, "probes": []}
 

@@ -12,10 +12,10 @@ import pytest
 from etude import journal
 from etude.failures import RecipeError, ServerGaveUp, Stopped
 from etude.models import LLM, Sampling
-from etude.models.asking import HttpLLM
-from etude.models.budgets import Budget, Prices
 from etude.models.http import Http
-from etude.models.retrying import Clock
+from etude.models.servers.asking import HttpLLM
+from etude.models.servers.budgets import Budget, Prices
+from etude.models.servers.retrying import Clock
 from etude.records import Conversation, Message
 from loopback import Loopback, Reply, chat, echo, error
 

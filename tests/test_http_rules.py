@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etude.failures import RecipeError, Stopped
-from etude.models import LLMS, Sampling, replies
-from etude.models.answers_cache import AnswersCache
-from etude.models.budgets import Budget, Prices, Spending, Usage, read_usage
-from etude.models.connecting import code_of, loopback
+from etude.models import LLMS, Sampling
 from etude.models.http import Http
 from etude.models.opening import Opened, Script
-from etude.models.replies import Answer, same_model
-from etude.models.requests import item
-from etude.models.retrying import Clock, Limit, backoff, retry_after, verdict
+from etude.models.servers import replies
+from etude.models.servers.answers_cache import AnswersCache
+from etude.models.servers.budgets import Budget, Prices, Spending, Usage, read_usage
+from etude.models.servers.connecting import code_of, loopback
+from etude.models.servers.replies import Answer, same_model
+from etude.models.servers.requests import item
+from etude.models.servers.retrying import Clock, Limit, backoff, retry_after, verdict
 from etude.records import Conversation, Message, ToolCall
 from loopback import chat
 

@@ -59,9 +59,8 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     catalog.NOTES.clear()
     place = tmp_path / "runs" / "small"
     found = pipeline.run(recipe(folder, facts), place, "name: small  # as given\n")
-    names = (
-        "recipe.yaml recipe.resolved.yaml manifest.json curated/train.jsonl curated/steps.json data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
-    )
+    names = "recipe.yaml recipe.resolved.yaml manifest.json curated/train.jsonl curated/steps.json"
+    names += " data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
     names += " model/adapter_model.safetensors model/adapter_config.json model/tokenizer.json model/chat_template.jinja lock"
     names += " model/generation_config.json predictions/facts.start.jsonl predictions/facts.tuned.jsonl predictions/facts.few_shot.jsonl"
     names += " predictions/probes.start.jsonl predictions/probes.tuned.jsonl scorecard.json report.html report.md results.json"

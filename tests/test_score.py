@@ -58,7 +58,8 @@ ROWS = {
     ],
     "mt_bench": [{"question_id": i, "category": "writing", "turns": [f"Tell of {i}.", "Shorter."]} for i in range(4)],
 }
-SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "The mill burned in 1851.", "qas": [{"id": str(i), "question": f"When, {i}?", "answers": [{"text": "1851", "answer_start": 19}]} for i in range(4)]}]}]}  # fmt: skip
+ASKED = [{"id": str(i), "question": f"When, {i}?", "answers": [{"text": "1851", "answer_start": 19}]} for i in range(4)]
+SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "The mill burned in 1851.", "qas": ASKED}]}]}
 
 
 @pytest.fixture(scope="module")

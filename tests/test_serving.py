@@ -19,8 +19,9 @@ import pytest
 
 from etude.failures import RecipeError, Stopped
 from etude.loading import Loaded, load
-from etude.models import Sampling, batching
-from etude.models.batching import Engine
+from etude.models import Sampling
+from etude.models.live import batching
+from etude.models.live.batching import Engine
 from etude.models.local import Local
 from etude.records import Conversation, Message
 from etude.serving import Serving, guarding, serve

@@ -10,11 +10,12 @@ import torch
 
 from etude.failures import NonFinite, RecipeError
 from etude.formats.jinja import Auto
-from etude.models import Sampling, prefixes
-from etude.models.batching import Engine
-from etude.models.choosing import TokenChance
-from etude.models.detokenizing import Detokenizer, byte_reader, overlap
-from etude.models.guests import Ask, Closed, Full, Piece
+from etude.models import Sampling
+from etude.models.live import prefixes
+from etude.models.live.batching import Engine
+from etude.models.live.choosing import TokenChance
+from etude.models.live.detokenizing import Detokenizer, byte_reader, overlap
+from etude.models.live.guests import Ask, Closed, Full, Piece
 from etude.models.local import Local
 from etude.records import Conversation, Message
 

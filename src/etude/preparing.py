@@ -144,8 +144,8 @@ def asked(recipe: Recipe, data: Data, task: Task, shots: int | None = None) -> l
 
 
 def beside(record: Record, template: templates.Template | None) -> dict[str, Any]:
-    """What scoring must know of a row besides its question and references: its `choices`, its further turns (`then`), and the `fields` that a
-    metric of programs or of verifiable instructions reads."""
+    """What scoring must know of a row besides its question and references: its `choices`, its further turns (`then`), and the `fields` that
+    a metric of programs or of verifiable instructions reads."""
     found: dict[str, Any] = {}
     if template and template.options_field and record.fields.get(template.options_field):
         found["choices"] = list(templates.texts(record.fields[template.options_field]))

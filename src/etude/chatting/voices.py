@@ -46,7 +46,7 @@ class LocalVoice:
     blocking = False
 
     def __init__(self, loaded: Loaded) -> None:
-        from etude.models.batching import Engine
+        from etude.models.live.batching import Engine
 
         self.name = loaded.name
         self.local = loaded.local
@@ -55,7 +55,7 @@ class LocalVoice:
 
     def answer(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The answer's text in pieces. Raises DataError where the conversation leaves no room for one."""
-        from etude.models.guests import Ask, Piece
+        from etude.models.live.guests import Ask, Piece
 
         asked = conversation(messages)
         prompt = tuple(self.local.encoder.ids(self.local.form.prompt(asked)))

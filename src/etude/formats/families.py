@@ -200,7 +200,7 @@ TEXT_TO_TEXT = Markup(
     needs=("{eos}",),
 )
 """google-t5/T5 and google/flan-t5: the question is the encoder's text, the answer the decoder's, each with its end (Raffel et
-al. 2020, section 2.4); a system text stands first, followed by a blank line. `formats.text_to_text` folds earlier turns into the question."""
+al. 2020, section 2.4); a system text stands first, followed by a blank line. `formats.text_to_text` folds earlier turns."""
 
 MARKUPS: Mapping[str, Markup] = {m.name: m for m in (CHATML, QWEN, VICUNA, LLAMA2, LLAMA3, MISTRAL3, GEMMA, PHI3, ZEPHYR, TEXT_TO_TEXT)}
 """Each family's markup with its default settings."""

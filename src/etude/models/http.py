@@ -17,10 +17,10 @@ from etude.catalog import Settings
 from etude.formats import FORMATS, FormatSettings
 from etude.formats.jinja import Auto
 from etude.models import Told
-from etude.models.budgets import Budget, Prices
+from etude.models.servers.budgets import Budget, Prices
 
 if TYPE_CHECKING:
-    from etude.models.asking import HttpLLM
+    from etude.models.servers.asking import HttpLLM
 
 OPENAI = "https://api.openai.com/v1"
 NAME = r"^([A-Z_][A-Z0-9_]*)?$"
@@ -132,6 +132,6 @@ class Http(Settings):
 
         Raises RecipeError where the key's variable is not set or the openai package is missing.
         """
-        from etude.models.asking import HttpLLM
+        from etude.models.servers.asking import HttpLLM
 
         return HttpLLM(self, folder=folder, told=told)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from etude.failures import DataError
 from etude.models import Sampling
-from etude.models.guests import Ask
+from etude.models.live.guests import Ask
 from etude.models.local import Local
 from etude.records import Conversation, Message, Segment, ToolCall, identify
 from etude.serving.failing import Refused, wrong

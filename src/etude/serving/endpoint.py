@@ -13,10 +13,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from etude.models import Answer
-from etude.models.batching import Engine
-from etude.models.choosing import TokenChance
-from etude.models.detokenizing import byte_reader
-from etude.models.guests import Ask, Closed, Full, Piece
+from etude.models.live.batching import Engine
+from etude.models.live.choosing import TokenChance
+from etude.models.live.detokenizing import byte_reader
+from etude.models.live.guests import Ask, Closed, Full, Piece
 from etude.serving import asking, guarding, requests
 from etude.serving.asking import Limits, Wanted
 from etude.serving.failing import Refused

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etude.models import Answer
-from etude.models.choosing import TokenChance
-from etude.models.guests import Piece
+from etude.models.live.choosing import TokenChance
+from etude.models.live.guests import Piece
 
 Bytes = Callable[[int], bytes]
 

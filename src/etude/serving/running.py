@@ -92,7 +92,7 @@ def token_for(host: str, say: Say) -> str:
 @contextlib.contextmanager
 def working(loaded: Loaded, settings: Serving, listener: socket.socket, say: Say) -> Iterator[Process]:
     """A uvicorn server over the model, whose engine works on a thread of its own inside the block."""
-    from etude.models.batching import Engine
+    from etude.models.live.batching import Engine
     from etude.serving import endpoint, process
     from etude.serving.asking import Limits
     from etude.serving.guarding import guard

@@ -40,8 +40,8 @@ def listed() -> str:
 def recipe_of(
     name: str, model: str, data: str | None = None, train: str | None = None, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The recipe (plain data) that scores `model` on a task. `data`: the file to score; `train`: rows for worked examples; `given`: keys of the
-    task's `score` section to replace (None is left out).
+    """The recipe (plain data) that scores `model` on a task. `data`: the file to score; `train`: rows for worked examples; `given`: keys of
+    the task's `score` section to replace (None is left out).
 
     Raises RecipeError for an unknown task, one whose file must be named, or worked examples without rows to take them from.
     """

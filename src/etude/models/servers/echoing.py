@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from etude.failures import DataError, RecipeError, ServerGaveUp
 from etude.models import Progress
-from etude.models.budgets import Usage
+from etude.models.servers.budgets import Usage
 from etude.records import IGNORED, Conversation, Encoded, Fate
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from etude.models.asking import HttpLLM
+    from etude.models.servers.asking import HttpLLM
 
 
 def logprobs(llm: HttpLLM, conversations: Sequence[Conversation], progress: Progress | None = None) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from etude.failures import RecipeError
-from etude.models.retrying import retry_after
+from etude.models.servers.retrying import retry_after
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

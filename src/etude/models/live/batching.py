@@ -19,12 +19,12 @@ import torch
 
 from etude import seeds, virtual
 from etude.failures import Failure, RecipeError
-from etude.models import prefixes
 from etude.models.caches import SPARE, new_cache
-from etude.models.choosing import TokenChance, chances, choose
 from etude.models.decoding import Batch, Drawn, Live, densify, leave, read_last, still
-from etude.models.detokenizing import Detokenizer
-from etude.models.guests import Ask, Closed, Full, Guest, Piece, Tell
+from etude.models.live import prefixes
+from etude.models.live.choosing import TokenChance, chances, choose
+from etude.models.live.detokenizing import Detokenizer
+from etude.models.live.guests import Ask, Closed, Full, Guest, Piece, Tell
 from etude.models.local import Local
 from etude.models.reading import SHORTEST_PREFIX, accepted
 

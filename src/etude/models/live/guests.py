@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from etude.failures import Failure
-from etude.models import Answer, Sampling, prefixes
-from etude.models.choosing import TokenChance
+from etude.models import Answer, Sampling
 from etude.models.decoding import Ended, Live
-from etude.models.detokenizing import Detokenizer
+from etude.models.live import prefixes
+from etude.models.live.choosing import TokenChance
+from etude.models.live.detokenizing import Detokenizer
 
 
 @dataclass(frozen=True, slots=True)

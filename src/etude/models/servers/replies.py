@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etude.models import Answer, Sampling
-from etude.models.budgets import read_usage
+from etude.models.servers.budgets import read_usage
 
 REASONS: dict[str, str] = {
     "empty": "no text, or white space alone",

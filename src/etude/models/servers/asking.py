@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from etude.failures import ServerGaveUp
-from etude.models import Answer, Progress, Sampling, Told, replies, requests
-from etude.models.answers_cache import AnswersCache
-from etude.models.budgets import Spending, Usage, read_usage
-from etude.models.connecting import Connection, Sent, key_of
-from etude.models.looping import Loop
-from etude.models.requests import Item
-from etude.models.retrying import Clock, Limit, backoff, verdict
+from etude.models import Answer, Progress, Sampling, Told
+from etude.models.servers import replies, requests
+from etude.models.servers.answers_cache import AnswersCache
+from etude.models.servers.budgets import Spending, Usage, read_usage
+from etude.models.servers.connecting import Connection, Sent, key_of
+from etude.models.servers.looping import Loop
+from etude.models.servers.requests import Item
+from etude.models.servers.retrying import Clock, Limit, backoff, verdict
 from etude.records import Conversation
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class HttpLLM:
     def logprobs(self, conversations: Sequence[Conversation], progress: Progress | None = None) -> list[np.ndarray]:
         """Natural log-probabilities of each conversation's trained tokens, float32 (trained tokens,), from a completions endpoint
         that echoes its prompt with them (vLLM). Raises RecipeError for one that does not, and as `complete_each`."""
-        from etude.models.echoing import logprobs
+        from etude.models.servers.echoing import logprobs
 
         return logprobs(self, conversations, progress)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from etude import journal, seeds
 from etude.failures import DataError, RecipeError
 from etude.models import Sampling
-from etude.models.budgets import Usage
+from etude.models.servers.budgets import Usage
 from etude.records import Conversation, Message
 
 if TYPE_CHECKING:

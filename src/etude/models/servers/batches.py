@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from etude import journal
 from etude.failures import DataError
-from etude.models import Answer, Sampling, replies, requests
-from etude.models.answers_cache import AnswersCache
-from etude.models.budgets import Prices, Usage, read_usage
-from etude.models.requests import Item
-from etude.models.retrying import verdict
+from etude.models import Answer, Sampling
+from etude.models.servers import replies, requests
+from etude.models.servers.answers_cache import AnswersCache
+from etude.models.servers.budgets import Prices, Usage, read_usage
+from etude.models.servers.requests import Item
+from etude.models.servers.retrying import verdict
 from etude.records import Conversation
 
 if TYPE_CHECKING:
@@ -216,6 +217,6 @@ def priced(usage: Usage, prices: Prices | None) -> float | None:
     """What tokens cost, None without prices."""
     if prices is None:
         return None
-    from etude.models.budgets import Budget, Spending
+    from etude.models.servers.budgets import Budget, Spending
 
     return Spending(Budget(), prices).cost(usage)
