@@ -39,7 +39,7 @@ def test_the_main_job_and_reading_it_back(place):
         assert words in done.stdout
     assert "\x1b" not in done.stdout + done.stderr, "text of data and models cannot drive the terminal"
     again = etude(place, "run", "small.yaml", "tune.max_steps=2", "--json")
-    assert again.stderr.count("reused") == 5
+    assert again.stderr.count("reused") == 7
     assert json.loads(again.stdout)["schema"] == 1
     refused = etude(place, "run", "small.yaml", "tune.max_steps=3")
     assert refused.returncode == 2

@@ -188,7 +188,7 @@ split:
 format: llama3  # chat_template: llama3; etude preview shows the text
 tune:
   method:
-    type: lora  # adapter: qlora; the start model is not quantised to 4 bit here
+    type: qlora
     r: 32
     alpha: 16
     dropout: 0.05
@@ -200,18 +200,16 @@ tune:
   max_tokens: 2048
   schedule: cosine
   warmup: 10
+  optimizer: adamw_8bit
   weight_decay: 0.0
+  gradient_checkpointing: true
   evaluate_every: epoch
 
-# not carried over: load_in_4bit: true - the start model is not quantised in memory
-# not carried over: optimizer: adamw_bnb_8bit - the optimizer here is AdamW in 32 bit; its 8-bit or paged states save
-#   memory and change the arithmetic a little
 # not carried over: bf16: auto - etude computes in float32 unless tune.precision says otherwise; etude doctor measures
 #   which is faster
-# not carried over: gradient_checkpointing: true - activations are kept
 # not carried over: special_tokens: {pad_token: <|end_of_text|>} - tokens are never added to a vocabulary or renamed
-# as etude does anyway, or part of a line above: sample_packing, gradient_accumulation_steps, train_on_inputs,
-#   flash_attention
+# as etude does anyway, or part of a line above: load_in_4bit, sample_packing, gradient_accumulation_steps,
+#   train_on_inputs, flash_attention
 # not set, or off: wandb_project
 """,
     "trl": """\
@@ -237,8 +235,8 @@ tune:
   max_tokens: 2048
   schedule: linear  # TRL's default
   warmup: 0  # TRL's default
+  gradient_checkpointing: true
 
-# not carried over: gradient_checkpointing: true - activations are kept
 # not carried over: eos_token: <|im_end|> - the chat format knows what ends a turn, and trains it
 # not carried over: push_to_hub: true - nothing is uploaded
 # as etude does anyway, or part of a line above: model_revision, packing, gradient_accumulation_steps,

@@ -28,7 +28,7 @@ RANKS = [
     "encoded answering digests",
     "pipeline",
     "loading",
-    "planning doctor showing closing converting importing rewriting grading cleaning suspecting serving chatting",
+    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
@@ -91,6 +91,7 @@ ALLOWED_SIDEWAYS = {
     ("planning", "doctor"),
     ("showing", "closing"),
     ("closing", "grading"),  # what it prints of one
+    ("harness", "loading"),  # a run by its name
     ("cleaning", "converting"),  # its reading of any format, and its writers
     ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from etude import baselines, cli, forgetting, journal, pipeline, preparing, scoring, tasks
+from etude import baselines, cli, forgetting, harness, journal, pipeline, preparing, scoring, tasks
 from etude.failures import DataError, RecipeError
 from etude.metrics import METRICS, needs
 from etude.models import Answer, Sampling
@@ -137,6 +139,46 @@ def test_what_cannot_be_scored_is_said(arguments, said, tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.app, ["score", *arguments])
     assert said in str(done.exception)
     assert done.exception.exit_code == 2
+
+
+def test_a_tuned_run_on_a_known_task(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "facts.jsonl"
+    path.write_text("\n".join(json.dumps({"instruction": f"Say {i}.", "input": "", "output": "zebra"}) for i in range(40)) + "\n")
+    tune = {"method": {"type": "lora", "r": 2}, "learning_rate": 0.05, "max_steps": 3}
+    pipeline.run(recipe(folder, path, tune=tune, probes=[]), tmp_path / "runs" / "small")
+    rows = str(file_of("svamp", tmp_path))
+    arguments = ["score", "--task", "svamp", "--data", rows, "sources.svamp.limit=3", "score.sampling.max_new_tokens=3", "--json"]
+    done = CliRunner().invoke(cli.app, [*arguments, "--model", "small"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["svamp"]["start"]["answers"] == 3
+    told = [row["outputs"] for row in journal.read(tmp_path / "runs" / "score-svamp-small" / "predictions" / "svamp.start.jsonl")]
+    CliRunner().invoke(cli.app, [*arguments, "--model", str(folder), "name=plain"])
+    plain = [row["outputs"] for row in journal.read(tmp_path / "runs" / "plain" / "predictions" / "svamp.start.jsonl")]
+    assert told != plain, "the tuned model answered, not its start model"
+
+
+def test_the_other_harness_is_handed_the_model(folder, tmp_path, monkeypatch):
+    lm_eval = types.ModuleType("lm_eval")
+    told = {}
+
+    def simple_evaluate(**given):
+        told.update(given)
+        return {"results": {"mine": {"acc,none": 0.25, "alias": "mine"}}}
+
+    lm_eval.simple_evaluate = simple_evaluate
+    lm_eval.tasks = types.ModuleType("lm_eval.tasks")
+    lm_eval.tasks.TaskManager = lambda include_path=None: types.SimpleNamespace(all_tasks=["mine"])
+    with pytest.raises(RecipeError, match=r"etude\[harness\]"):
+        harness.evaluate(str(folder), ["mine"], tmp_path)
+    monkeypatch.setitem(sys.modules, "lm_eval", lm_eval)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", lm_eval.tasks)
+    (tmp_path / "mine.yaml").write_text("task: mine\nprocess: !function x.y\n")
+    found = harness.evaluate(str(folder), [str(tmp_path / "mine.yaml")], tmp_path, limit=3)
+    assert found["mine"]["acc,none"] == 0.25
+    assert (told["tasks"], told["limit"], told["model_args"]["pretrained"]) == (["mine"], 3, str(folder))
+    with pytest.raises(RecipeError, match="no task named 'other'"):
+        harness.evaluate(str(folder), ["other"], tmp_path)
 
 
 def test_predictions_of_anybody(tmp_path):

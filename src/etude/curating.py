@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from etude import journal, preparing, templates
+from etude import journal, preparing
 from etude.curation import Beside, Check, Row
 from etude.curation.applying import Applied, Step, Tell, apply, rewritten, silent
 from etude.models import LLM
@@ -90,9 +90,8 @@ def rewrite_parts(recipe: Recipe, data: Data, tell: Tell) -> tuple[dict[str, Par
 
 
 def rows_of(recipe: Recipe, name: str, records: Sequence[Record]) -> list[Row]:
-    """Records with their words, in the first phrasing of their template."""
-    template = preparing.template_of(recipe, name)
-    return [Row(record, templates.write(record, template)) for record in records]
+    """Records with their words, in the phrasing that they are scored in."""
+    return [Row(record, words) for record, words in zip(records, preparing.worded(recipe, name, records), strict=True)]
 
 
 def shared_out(parts: Mapping[str, Parts], where: Sequence[tuple[str, Record]], rows: Sequence[Row], found: Applied) -> dict[str, Parts]:

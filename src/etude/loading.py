@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from etude.failures import DataError, RecipeError, nearest
 from etude.formats import FORMATS, FormatSettings
 from etude.models import weights
 from etude.models.local import Local
+from etude.recipe import Recipe
 from etude.working import Student
 
 Say = Callable[[str], None]
@@ -84,6 +85,16 @@ def student_of(folder: Path, say: Say) -> Student:
                 f"{student.weights.digest[:12]} ({student.weights.folder}); put the old files back, or run the recipe again"
             )
     return student
+
+
+def student_for(recipe: Recipe, folder: Path, say: Say) -> Student:
+    """The tuned model of a run as the start model of another recipe (one that only scores). Raises as `tuned` does."""
+    student, done = student_of(folder, say), runs.record(folder, "tune")
+    if done is None or not (folder / "model").is_dir():
+        raise RecipeError(f"{folder} has no tuned model yet; `etude run` with its recipe finishes it")
+    digest = journal.digest([student.weights.digest, done.digest])
+    own = replace(student.weights, name=folder.name, digest=digest, description=f"{student.recipe.model} tuned in {folder}")
+    return Student(own, recipe, (student.recipe.tune.method, folder / "model"))
 
 
 def named_format(name: str) -> FormatSettings:

@@ -205,15 +205,17 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
         config.eos_token_id = [*known, *sorted(stops - set(known))]
 
 
-def score(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> dict[str, Any]:
+def score(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, student: Student | None = None) -> dict[str, Any]:
     """The rows, the start model's answers and the baselines'; and the tuned model's, where it has been tuned for this recipe. Nothing is
-    trained. Returns what `gathering.scores` makes of them, and writes it to scores.json."""
+    trained. `student`: a model to ask in the place of the recipe's (another run's tuned one). Returns what `gathering.scores` makes of
+    them, and writes it to scores.json."""
     watch = watch or Silent()
     with journal.locked(folder):
         runs.claim(folder, recipe, text)
         began = manifest.now()
-        found = weights.locate(recipe.model, watch.say)
-        work = Work(recipe, folder, Student(found, recipe), watch)
+        student = student or Student(weights.locate(recipe.model, watch.say), recipe)
+        found = student.weights
+        work = Work(recipe, folder, student, watch)
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
         asked = answer(work, data, data_digest, curated_digest)

@@ -18,6 +18,7 @@ from etude.models.local import Local
 from etude.recipe import Recipe
 from etude.screen import Watch
 from etude.sources.plain_text import PlainText
+from etude.tunings import Tuning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -29,11 +30,17 @@ class Student:
 
     weights: weights.Weights
     recipe: Recipe
+    tuning: tuple[Tuning, Path] | None = None
+    """For a model that another run tuned: how, and its folder."""
 
     @functools.cached_property
     def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """Model and tokenizer from disk."""
-        return weights.load(self.weights.folder)
+        model, tokenizer = weights.load(self.weights.folder)
+        if self.tuning is None:
+            return model, tokenizer
+        method, folder = self.tuning
+        return method.load(model, folder).eval(), tokenizer
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

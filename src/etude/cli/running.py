@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, pairs, print_json, print_notes, writable
+from etude.cli import scoring
+from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, print_json, print_notes, writable
 
 
 @app.command()
@@ -117,9 +118,12 @@ def tune(
 def score(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML or JSON).", show_default=False)] = None,
     overrides: Overrides = None,
-    model: Annotated[str | None, typer.Option(help="Score this model, without a recipe.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="A run or a model to score, without a recipe.", show_default=False)] = None,
     task: Annotated[str | None, typer.Option(help="A built-in task for --model; `list` names them.", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="The task's file, where the hub cannot be reached.", show_default=False)] = None,
+    lm_eval: Annotated[
+        list[str] | None, typer.Option("--lm-eval", help="A task of lm-evaluation-harness, or a task file (again for more).")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="Rows for worked examples.", show_default=False)] = None,
     few_shot: Annotated[int | None, typer.Option(min=0, help="Worked examples before each question.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most rows asked.", show_default=False)] = None,
@@ -131,41 +135,22 @@ def score(
     json: AsJson = False,
 ) -> None:
     """Score: a recipe's models, any model on a known task, or a file of predictions. Nothing is trained."""
-    from etude import closing
     from etude.failures import RecipeError
-    from etude.screen import printable, watcher
 
-    if sum(one is not None for one in (recipe, task, predictions)) != 1:
-        raise RecipeError("score needs one of: a recipe; --model X --task NAME; --predictions FILE --metric NAME")
+    if recipe is not None and task and "=" in recipe.name:  # without a recipe the first word is an override, too
+        recipe, overrides = None, [str(recipe), *(overrides or ())]
+    if sum(bool(one) for one in (recipe, task, predictions, lm_eval)) != 1:
+        raise RecipeError("score needs one of: a recipe; --model X --task NAME; --model X --lm-eval TASK; --predictions FILE --metric NAME")
+    if ((task and task != "list") or lm_eval) and model is None:
+        raise RecipeError(f"{'--task' if task else '--lm-eval'} needs --model: a run, an alias, a folder, a GGUF file or hf://owner/name")
     if predictions is not None:
-        from etude import grading
-
-        if metric is None:
-            raise RecipeError("--predictions needs --metric NAME")
-        graded = grading.grade(predictions, metric, pairs("--set", settings or ()))
-        print_json(graded.as_json(items)) if json else print(printable(closing.graded_text(graded, metric)))
-        return
-    from etude import recipe as recipes
-
-    if task is not None:
-        from etude import tasks
-
-        if task == "list":
-            print(tasks.listed())
-            return
-        if model is None:
-            raise RecipeError("--task needs --model: an alias, a folder, a GGUF file or hf://owner/name")
-        raw = tasks.recipe_of(task, model, data, train, {"few_shot": few_shot, "limit": limit})
-        chosen, text = recipes.build(recipes.override(raw, overrides or ()), f"--task {task}"), ""
+        scoring.of_predictions(predictions, metric, settings or (), items, json)
+    elif lm_eval:
+        scoring.of_harness(str(model), lm_eval, root, few_shot, limit, json)
+    elif task:
+        scoring.of_task(task, str(model), overrides or (), data, train, {"few_shot": few_shot, "limit": limit}, root, json)
     else:
-        assert recipe is not None
-        chosen, text = recipes.load(recipe, overrides or ()), recipe.read_text(encoding="utf-8-sig")
-    print_notes()
-    from etude import pipeline
-
-    found = pipeline.score(chosen, root / chosen.name, text, watcher())
-    print_notes()
-    print_json(found) if json else print(printable(closing.scores_text(found, root / chosen.name)))
+        scoring.of_recipe(recipe or Path(), overrides or (), root, json)
 
 
 @app.command()

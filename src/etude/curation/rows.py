@@ -13,7 +13,7 @@ from etude.records import Conversation, Fate, Record
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A Record and how it reads: the conversation in its template's first phrasing (or its own words)."""
+    """A Record and how it reads: the conversation in the phrasing that scoring would use (or its own words)."""
 
     record: Record
     conversation: Conversation

@@ -31,6 +31,7 @@ from etude.importing.rules import (
     share,
     step,
     to,
+    unless_off,
     warmup,
     whole,
 )
@@ -67,9 +68,7 @@ def chat_template(given: Given, key: str) -> Sequence[Outcome]:
 def adapter(given: Given, key: str) -> Sequence[Outcome]:
     """lora, qlora, or nothing for full tuning; other adapters train other weights."""
     value = given.keys[key]
-    if value == "qlora":
-        return [Put("tune.method.type", "lora", "adapter: qlora; the start model is not quantised to 4 bit here")]
-    if value not in ("lora", "", None):
+    if value not in ("lora", "qlora", "", None):
         raise given.wrong(key, f"etude has no adapter called {value!r}{nearest(str(value), ['lora', 'qlora'])}")
     return [Put("tune.method.type", value or "full")]
 
@@ -166,7 +165,9 @@ KEYS: dict[str, Rule] = {
     "is_mistral_derived_model": same("the config says which architecture it is"),
     "trust_remote_code": off("a model's own code is never run"),
     "load_in_8bit": QUANTISED,
-    "load_in_4bit": QUANTISED,
+    "load_in_4bit": lambda given, key: [
+        Same("part of qlora") if given.get("adapter") == "qlora" else Left("only qlora keeps the start model in 4 bit")
+    ],
     "gptq": QUANTISED,
     "strict": same("unknown keys of a recipe are always refused"),
     "plugins": left("no plugins of axolotl's"),
@@ -237,15 +238,15 @@ KEYS: dict[str, Rule] = {
     "weight_decay": to("tune.weight_decay", float),
     "adam_beta1": betas("adam_beta1", "adam_beta2"),
     "adam_beta2": betas("adam_beta1", "adam_beta2"),
-    "adam_epsilon": left("AdamW's epsilon is its default"),
+    "adam_epsilon": to("tune.epsilon", float),
     "max_grad_norm": to("tune.clip", float),
-    "neftune_noise_alpha": left("no noise is added to embeddings"),
+    "neftune_noise_alpha": unless_off("tune.neftune_alpha"),
     "bf16": precision,
     "bfloat16": precision,
     "fp16": precision,
     "float16": precision,
     "tf32": left("torch's own setting is used"),
-    "gradient_checkpointing": off("activations are kept"),
+    "gradient_checkpointing": unless_off("tune.gradient_checkpointing", object),
     "gradient_checkpointing_kwargs": off("activations are kept"),
     "flash_attention": ATTENTION,
     "sdp_attention": ATTENTION,
@@ -263,7 +264,7 @@ KEYS: dict[str, Rule] = {
     "save_steps": saving,
     "save_strategy": saving,
     "saves_per_epoch": same("a checkpoint is written at every evaluation"),
-    "save_total_limit": left("the best and the last checkpoint are kept"),
+    "save_total_limit": unless_off("tune.keep_last", int),
     "save_only_model": off("checkpoints can always be resumed"),
     "save_safetensors": same("safetensors only"),
     "logging_steps": to("tune.log_every", int),

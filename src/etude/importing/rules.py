@@ -132,6 +132,15 @@ def choice(place: str, values: Mapping[Any, Any], comment: str = "") -> Rule:
     return rule
 
 
+def unless_off(place: str, kind: type = float) -> Rule:
+    """Copy a value; nothing, 0 and false are the default here."""
+
+    def rule(given: Given, key: str) -> Sequence[Outcome]:
+        return to(place, kind)(given, key) if given.keys[key] else [Same("off, as by default")]
+
+    return rule
+
+
 def first_of(*keys: str) -> Callable[[Given], str]:
     """The first of these keys that is given, or ""."""
     return lambda given: next((key for key in keys if given.get(key) is not None), "")
@@ -144,11 +153,13 @@ SCHEDULES: dict[Any, Any] = {
     "cosine": "cosine",
     "constant": "constant",
     "constant_with_warmup": "constant",
+    "inverse_sqrt": "inverse_sqrt",
+    "warmup_stable_decay": "wsd",
     **{
-        name: Left("etude has cosine, linear and constant; the recipe's default, cosine, is used")
+        name: Left("etude has cosine, linear, constant, wsd and inverse_sqrt; the recipe's default, cosine, is used")
         for name in (
-            "cosine_with_restarts", "polynomial", "inverse_sqrt", "reduce_lr_on_plateau", "cosine_with_min_lr",
-            "cosine_warmup_with_min_lr", "warmup_stable_decay", "one_cycle", "rex", "greedy",
+            "cosine_with_restarts", "polynomial", "reduce_lr_on_plateau", "cosine_with_min_lr",
+            "cosine_warmup_with_min_lr", "one_cycle", "rex", "greedy",
         )
     },
 }  # fmt: skip
@@ -158,12 +169,14 @@ ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_torch_xla", "ada
 
 
 def optimizer(given: Given, key: str) -> Sequence[Outcome]:
-    """AdamW is the optimizer here; any other is not carried over."""
+    """AdamW, its 8-bit form and Adafactor; any other is not carried over."""
     name = str(given.keys[key])
     if name in ADAMW:
         return [Same("AdamW is etude's optimizer")]
+    if name in ("adamw_8bit", "adamw_bnb_8bit", "adamw8bit", "adafactor"):
+        return [Put("tune.optimizer", "adafactor" if name == "adafactor" else "adamw_8bit")]
     small = "; its 8-bit or paged states save memory and change the arithmetic a little" if "adamw" in name else ""
-    return [Left(f"the optimizer here is AdamW in 32 bit{small}")]
+    return [Left(f"the optimizers here are adamw, adamw_8bit and adafactor{small}")]
 
 
 def betas(name: str, other: str) -> Rule:
