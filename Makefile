@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read bench-curate clean
+.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read bench-curate bench-metrics bench-ask bench-serve bench-sandbox clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -64,7 +64,19 @@ bench-read: .venv/installed
 bench-curate: .venv/installed-dev
 	$(BIN)/python benchmarks/curate.py
 
-bench: bench-tune bench-score bench-read bench-curate
+bench-metrics: .venv/installed-dev
+	$(BIN)/python benchmarks/metrics.py
+
+bench-ask: .venv/installed-dev
+	$(BIN)/python benchmarks/ask.py
+
+bench-serve: .venv/installed-dev
+	$(BIN)/python benchmarks/serve.py
+
+bench-sandbox: .venv/installed-dev
+	$(BIN)/python benchmarks/sandbox.py
+
+bench: bench-tune bench-score bench-read bench-curate bench-metrics bench-ask bench-serve bench-sandbox
 
 clean:
 	rm -rf .venv .venv-bench runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

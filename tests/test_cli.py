@@ -23,7 +23,10 @@ def place(tmp_path_factory, model_folder):
         f"name: small\nmodel: {model_folder('llama')}\nsources:\n  facts: {{type: alpaca, path: facts.jsonl}}\n"
         "split: {validation: 6, test: 8}\ntune:\n  method: {type: lora, r: 2}\n  rows_per_step: 8\n"
         "score:\n  - {task: facts, metrics: [rougeL], shots: 2, sampling: {max_new_tokens: 6}}\n"
+        "forgetting: false\n"
     )
+    (folder / "others" / "small").mkdir(parents=True)
+    (folder / "others" / "small" / "recipe.resolved.yaml").write_text("name: small\n")
     return folder
 
 
@@ -75,7 +78,7 @@ def test_preview_and_plan(place):
         (["run", "small.yaml", "name=b", "sources.facts.path=fact.jsonl"], 3, "facts.jsonl"),
         (["run", "small.yaml", "name=b", "split.test=100"], 3, "100"),
         (["run"], 2, "Missing argument"),
-        (["show", "smal"], 2, "did you mean 'small'"),
+        (["show", "smal", "--runs", "others"], 2, "did you mean 'small'"),
         (["fly"], 2, "No such command"),
     ],
 )

@@ -18,7 +18,14 @@ from test_pipeline import facts, folder, recipe  # noqa: F401  (fixtures)
 
 def fingerprint(place) -> dict[str, str]:
     """What a run's data, answers, weights and numbers are, without its timings."""
-    names = ["data/train.jsonl", "data/test.jsonl", "dropped.jsonl", "predictions/facts.start.jsonl", "predictions/facts.tuned.jsonl"]
+    names = [
+        "data/train.jsonl",
+        "data/test.jsonl",
+        "curated/train.jsonl",
+        "dropped.jsonl",
+        "predictions/facts.start.jsonl",
+        "predictions/facts.tuned.jsonl",
+    ]
     names += ["predictions/facts.few_shot.jsonl", "predictions/probes.tuned.jsonl", "model/adapter_model.safetensors", "scorecard.json"]
     found = {}
     for name in names:

@@ -78,7 +78,7 @@ def fragments(curated: Curated, key: str = "curation") -> dict[str, Markup]:
 def engine() -> Any:
     """The template engine with what the pictures need; kept, since compiling templates takes longer than filling them."""
     made = environment()
-    made.globals.update(drawn=curation_charts, settings=settings, top=top)
+    made.globals.update(settings=settings, top=top)
     return made
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
+from etude.curation.diversity import Figures
 from etude.failures import Failure
 
 SCHEMA = 1
@@ -256,6 +257,7 @@ class Findings:
     tokens: Tokens | None = None
     contamination: Contamination | None = None
     mixture: tuple[Mixed, ...] = ()
+    figures: Figures | None = None
     tuning: Tuning | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from etude import comparison, journal, preparing, runs, scoring
+from etude import comparison, curating, journal, preparing, runs, scoring
+from etude.curation.diversity import Figures, figures
 from etude.failures import DataError
 from etude.metrics import METRICS, Metric, lower_is_better, needs
 from etude.recipe import Recipe
@@ -84,6 +85,7 @@ def gather(folder: Path) -> Findings:
         sources=tuple(Source(**row, licence=manifest["licences"].get(row["name"], "")) for row in facts["curated"]["sources"]),
         tokens=tokens(facts["encoded"]["tokens"]),
         contamination=contamination(looked, clean) if looked else None,
+        figures=figured(folder, recipe),
         mixture=mixture(facts["encoded"]["mixture"]["realised"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
         seconds={stage: record.seconds for stage, record in done.items() if record},
@@ -196,6 +198,19 @@ def contamination(looked: Mapping[str, Any], clean: Mapping[str, tuple[Clean, ..
     sets = looked["evaluation"].items()
     touched = tuple(Touched(name, one["rows"], len(one["touched"]), clean.get(name, ())) for name, one in sets)
     return Contamination(looked["rows"], looked["contaminated"], looked["dropped"], touched)
+
+
+def figured(folder: Path, recipe: Recipe) -> Figures | None:
+    """Lengths and verbs of the training rows (of at most 5,000); None where nothing is trained."""
+    data = preparing.stored(folder / "curated", recipe)
+    rows = [(name, record) for name, parts in data.parts.items() for record in parts.train]
+    stride = max(1, len(rows) // FIGURED)
+    some = [row for name, record in rows[::stride] for row in curating.rows_of(recipe, name, [record])]
+    return figures(some, looked=0, with_topics=False) if some else None
+
+
+FIGURED = 5000
+"""Training rows whose lengths and verbs the report shows, spread over all of them."""
 
 
 def mixture(rows: Sequence[Mapping[str, Any]]) -> tuple[Mixed, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.reporting import charts, words
+from etude.reporting import charts, curation_charts, words
 from etude.reporting.findings import Example, Findings, Measure, finite
 
 SHOWN, MORE = 3, 9
@@ -130,7 +130,7 @@ def environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals.update(charts=charts, words=words, groups=groups)
+    made.globals.update(charts=charts, words=words, groups=groups, drawn=curation_charts)
     made.filters.update(
         number=words.number,
         signed=words.signed,
