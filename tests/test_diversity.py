@@ -98,7 +98,7 @@ def test_what_the_rule_found_is_stated() -> None:
     assert verb_pairs([]).verbs == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_has_a_pair_or_none(text: str) -> None:
     pair = pair_of(text)
@@ -118,7 +118,7 @@ def test_lengths_are_counted_with_their_empty_texts() -> None:
     assert (tokens[0].unit, tokens[0].quantiles[-1]) == ("tokens", len("one two three"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 20_000), max_size=60))
 def test_bars_hold_every_length(sizes: list[int]) -> None:
     found = measured("answer", "words", sizes)
@@ -133,7 +133,7 @@ def test_bars_hold_every_length(sizes: list[int]) -> None:
         assert found.median == there[math.ceil(len(there) / 2) - 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["ab", "c", "d", "é", "e"]), max_size=8), max_size=8))
 def test_distinct_runs_are_those_of_the_definition(texts: list[list[str]]) -> None:
     answers = variety([row(f"q{k}", " ".join(text)) for k, text in enumerate(texts)])[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -456,8 +457,7 @@ def test_prompts_share_their_start_once(local: Callable[..., Local]) -> None:
     assert found == alone
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("penalty", [1.0, 1.3])
+@pytest.mark.parametrize(("name", "penalty"), zip(NAMES, itertools.cycle([1.0, 1.3])))
 def test_waiting_rows_take_the_places_of_finished_ones(
     local: Callable[..., Local], name: str, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,22 @@ def test_worked_examples_come_from_training_rows_only(folder, tmp_path):
     assert "pens" in said[-1]
 
 
+def test_a_test_file_may_have_columns_of_its_own(folder, tmp_path):
+    train = tmp_path / "train.jsonl"
+    train.write_text(
+        "\n".join(json.dumps({"dialogue": f"#A#: {i}?\n#B#: Yes.", "summary": f"B says yes to {i}."}) for i in range(8)) + "\n"
+    )
+    chosen = build(tasks.recipe_of("dialogsum", str(folder), str(file_of("dialogsum", tmp_path)), str(train), {"few_shot": 1}))
+    (task,) = chosen.tasks()
+    (first, *_) = preparing.asked(chosen, preparing.read(chosen), task)
+    assert len(first.notes["references"]) == 3
+    assert "says yes to" in first.messages[1].content
+    raw = tasks.recipe_of("dialogsum", str(folder), str(file_of("dialogsum", tmp_path)), str(train))
+    raw["split"]["test"]["settings"] = {"colums": {}}
+    with pytest.raises(RecipeError, match=r"split\.test\.settings: .*columns"):
+        preparing.read(build(raw))
+
+
 class Echo:
     """An LLM that says what it was asked, and how many turns there were."""
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from etude import journal, scoring, templates
 from etude.catalog import Settings
 from etude.failures import DataError, RecipeError
@@ -19,7 +21,7 @@ from etude.recipe import Recipe
 from etude.records import BadRow, Conversation, Fate, Origin, Record
 from etude.scoring import Task
 from etude.sources import Source
-from etude.splitting import Parts, leaks, refuse_leaks, split
+from etude.splitting import Parts, Predefined, leaks, refuse_leaks, split
 
 PLAIN_METRICS = ("rougeL", "bleu", "chrf", "exact_match")
 """What is measured on a source without a template."""
@@ -75,12 +77,23 @@ def predefined(recipe: Recipe, source: Source) -> dict[str, Source]:
     """The sources of predefined test and validation files: this source's settings at another path."""
     chosen = {}
     for part in ("test", "validation"):
-        path = getattr(getattr(recipe.split, part), "path", None)
-        if path is not None:
+        given = getattr(recipe.split, part)
+        if isinstance(given, Predefined):
             if "path" not in type(source).model_fields:  # type: ignore[attr-defined]
                 raise RecipeError(f"split.{part}.path: only sources with a path can have a {part} file")
-            chosen[part] = source.model_copy(update={"path": path, "limit": None})  # type: ignore[attr-defined]
+            chosen[part] = with_settings(source, {"limit": None, **given.settings, "path": given.path}, f"split.{part}.settings")
     return chosen
+
+
+def with_settings(source: Source, given: Mapping[str, Any], where: str) -> Source:
+    """The source with other settings; raises RecipeError naming the one that is wrong."""
+    kind: Any = type(source)
+    try:
+        found: Source = kind.model_validate({**source.model_dump(), **given})  # type: ignore[attr-defined]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RecipeError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return found
 
 
 def read(recipe: Recipe) -> Data:

@@ -30,6 +30,8 @@ class Predefined(Settings):
 
     path: str
     """The file."""
+    settings: dict[str, Any] = Field(default={})
+    """Settings of the source that are others for this file, such as `columns`."""
 
 
 def amount(given: Any) -> Any:

@@ -21,7 +21,7 @@ from etude.formats.markup import lacking
 from etude.records import Conversation, Message, Origin
 from family_templates import FAMILIES, GEMMA2, TOKENS, family_tokenizer
 
-EXAMPLES = 170
+EXAMPLES = 90
 """Conversations a family: about two thousand in all."""
 
 CHOSEN = {

@@ -88,7 +88,7 @@ def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(reference, tmp_pat
         fired += 1
         pipeline.run(chosen, tmp_path / f"{at}" / "small")
         assert fingerprint(tmp_path / f"{at}" / "small") == expected, f"killed at write {at}"
-        at += 9 if how == signal.SIGKILL else 23
+        at += 15 if how == signal.SIGKILL else 41
     assert fired >= (5 if how == signal.SIGKILL else 2)
 
 

@@ -56,7 +56,8 @@ def recipe_of(
     split: dict[str, Any] = {"test": "all", "validation": 0}
     if shown:
         source = {**source, **task.get("train", {}), "path": shown}
-        split = {"test": {"path": path}, "validation": 0}
+        own = {key: value for key, value in task["source"].items() if key != "type"} if "train" in task else {}
+        split = {"test": {"path": path, **({"settings": own} if own else {})}, "validation": 0}
     elif score.get("few_shot"):
         if (given or {}).get("few_shot"):
             raise RecipeError(f"--task {name}: worked examples come from training rows only; give them with --train FILE")
