@@ -116,6 +116,9 @@ class Example:
     base_score: float | None = None
     tuned_score: float | None = None
     lower: bool = False
+    base_cut: bool = False
+    tuned_cut: bool = False
+    """Whether the limit on new tokens ended the answer."""
 
     @property
     def group(self) -> str:

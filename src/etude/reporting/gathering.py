@@ -240,6 +240,8 @@ def side_by_side(
             base_score=scores["start"][i],
             tuned_score=scores["tuned"][i],
             lower=metric is not None and lower_is_better(metric),
+            base_cut="length" in start.get("finish", ()),
+            tuned_cut="length" in tuned.get("finish", ()),
         )
         for i, (start, tuned) in enumerate(zip(arms["start"], arms["tuned"], strict=True))
     )
