@@ -28,7 +28,7 @@ RANKS = [
     "encoded answering digests",
     "pipeline",
     "loading",
-    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting",
+    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}

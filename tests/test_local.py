@@ -152,7 +152,7 @@ def test_draws_follow_the_distribution() -> None:
     assert decoding.draw(scores, [1 - 2**-53]).item() == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_sampled_answers_do_not_depend_on_batching_order_or_company(local: Callable[..., Local], name: str) -> None:
     sampling = Sampling(max_new_tokens=16, temperature=1.0, top_p=0.95, n=3, seed=5)
     together = local(name).complete(rows(), sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import itertools
 
 import numpy as np
 import pytest
@@ -299,9 +300,8 @@ VIRTUAL = [
 ]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "qwen2"])
-@pytest.mark.parametrize("method", VIRTUAL, ids=str)
-def test_packs_behind_virtual_tokens_are_pefts_own_single_rows(tiny, name, method):
+@pytest.mark.parametrize(("method", "name"), zip(VIRTUAL, itertools.cycle(["gpt2", "opt", "qwen2"])))
+def test_packs_behind_virtual_tokens_are_pefts_own_single_rows(tiny, method, name):
     model, data = method.prepare(tiny(name), 1).eval(), alike()[:5]
     with attention.enable(model), torch.no_grad():
         packed = sum(float(losses.loss_of(model, pack)) for pack in packing.pack(data, 200, share=True))

@@ -23,7 +23,10 @@ FEATURES = {
     "shorter": ("Much shorter", "under half the reference, and 20 characters less; not empty"),
     "language": ("Other language", "another script than the reference, or another language (of 60 characters or more)"),
     "repeats": ("Repeats itself", "a phrase four times in a row, or a line three times"),
-    "copies": ("Copies the question", "four words or more, 70 % of their three-word runs stand in the question; not if the reference does so"),
+    "copies": (
+        "Copies the question",
+        "four words or more, 70 % of their three-word runs from the question; not if the reference does so",
+    ),
     "refuses": ("Refuses", "begins by declining or as an AI; not if the reference does so"),
     "cut": ("Cut off", "stopped by the limit on new tokens"),
     "digits": ("Numbers missing", "a number of the reference is not in the answer; not empty"),
@@ -44,6 +47,7 @@ SCRIPTS = {
 }
 SCRIPT = {name: re.compile(f"[{characters}]") for name, characters in SCRIPTS.items()}
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+THOUSANDS = re.compile(r",(?=\d{3}(?:\D|$))")
 WORDS = re.compile(rf"{WIDE.pattern}|[^\W_]+")
 
 TELL = 60
@@ -106,6 +110,8 @@ def features(question: str, reference: str, answer: str, cut: bool = False) -> f
 
 def script(text: str) -> str:
     """The script of most letters; "" where there are none. A text with a tenth of kana is Japanese, whatever its Han characters."""
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else ""
     sizes = {name: len(pattern.findall(text)) for name, pattern in SCRIPT.items()}
     if sizes["kana"] * 10 >= sizes["kana"] + sizes["Han"] > 0:
         return "kana"
@@ -154,7 +160,7 @@ def refuses(text: str) -> bool:
 
 def numbers(text: str) -> set[str]:
     """The numbers of a text, without the marks of thousands."""
-    return {re.sub(r",(?=\d{3}(?:\D|$))", "", found) for found in NUMBER.findall(text)}
+    return {THOUSANDS.sub("", found) if "," in found else found for found in NUMBER.findall(text)}
 
 
 def clusters(rows: Sequence[tuple[Example, frozenset[str], frozenset[str]]]) -> list[Cluster]:
