@@ -300,10 +300,14 @@ def tokens(facts: Mapping[str, Any]) -> Tokens:
 def tuning(recipe: Recipe, trained: Mapping[str, Any]) -> Tuning:
     """How the weights were tuned, in numbers."""
     method = recipe.dump()["tune"]["method"]
+    usual = type(recipe.tune.method)().model_dump(mode="json")  # type: ignore[attr-defined]
+    said = {
+        key: value for key, value in method.items() if key in ("r", "alpha", "target_modules", "tokens") or value != usual.get(key, value)
+    }
     rate = recipe.tune.learning_rate or recipe.tune.method.default_learning_rate
     return Tuning(
         method=", ".join(
-            [method["type"], *(f"{k} {v if not isinstance(v, list) else ' '.join(v)}" for k, v in method.items() if k != "type")]
+            [method["type"], *(f"{k} {v if not isinstance(v, list) else ' '.join(v)}" for k, v in said.items() if k != "type")]
         ),
         trainable=trained["trainable"],
         total=trained["parameters"],
