@@ -179,7 +179,7 @@ def test_what_cannot_be_written(folder: Path) -> None:
     with pytest.raises(RecipeError, match="--force"):
         annotating.export(folder, folder / "out.csv")
     (folder / "out.csv").unlink()
-    with pytest.raises(RecipeError, match="key.*--force"):
+    with pytest.raises(RecipeError, match=r"key.*--force"):
         annotating.export(folder, folder / "out.csv")
     assert annotating.export(folder, folder / "out.csv", force=True) == 43
     (folder / "predictions" / "qa.tuned.jsonl").unlink()

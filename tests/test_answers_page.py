@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,11 @@ def test_no_text_can_act_in_the_page(vector: str) -> None:
     found = Parsed(html)
 
     def outline(parsed: Parsed) -> list[tuple[str, tuple[str, ...]]]:
-        # features (pills in the rows) differ with the text; nothing else may
-        return [
-            (tag, names) for tag, names in parsed.elements if tag in ("script", "style", "meta", "link", "input", "a", "article", "pre")
-        ]
+        kept = {"script", "style", "meta", "link", "input", "a", "article", "pre"}  # pills of features may differ with the text
+        return [(tag, names) for tag, names in parsed.elements if tag in kept]
 
     assert outline(found) == outline(HARMLESS)
-    assert {tag for tag, _ in found.elements} <= {tag for tag, _ in HARMLESS.elements} | {"span", "p", "table", "tr", "td", "th", "thead",
-                                                                                      "tbody", "h3", "div", "label", "legend", "fieldset"}  # fmt: skip
+    assert {tag for tag, _ in found.elements} <= {tag for tag, _ in HARMLESS.elements} | {"table", "thead", "tbody", "tr", "th", "td"}
     for _, name, value in found.attributes:
         assert not name.startswith("on")
         assert name != "style"
@@ -158,18 +156,17 @@ def test_huge_texts_are_cut_and_quick() -> None:
 
 # ---- words ----------------------------------------------------------------------------------------
 
-TEXT = st.lists(st.sampled_from(["a", "b", "c ", " ", "\n", ", ", "don't", "é", "語", "漢字", "x_y", "👩‍🚀", "क्षि"]), max_size=25).map(
-    "".join
-)
+PARTS = ["a", "b", "c ", " ", "\n", ", ", "don't", "é", "語", "漢字", "x_y", "\U0001f469\u200d\U0001f680", "क्षि"]
+TEXT = st.lists(st.sampled_from(PARTS), max_size=25).map("".join)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(TEXT, TEXT)
 def test_a_diff_rebuilds_both_texts(before: str, after: str) -> None:
     pieces = diff(before, after)
     assert "".join(piece.text for piece in pieces if piece.kind != "gone") == after
     assert "".join("".join(p.text for p in pieces if p.kind in ("same", "gone")).split()) == "".join(before.split())
-    assert all(one.kind != other.kind for one, other in zip(pieces, pieces[1:], strict=False))
+    assert all(one.kind != other.kind for one, other in pairwise(pieces))
     assert 0 <= alike(pieces) <= 1
     assert [piece.kind for piece in diff(after, after)] in ([], ["same"])
 

@@ -105,8 +105,8 @@ def export(folder: Path, out: Path, *, blind: bool = True, seed: int = 0, limit:
 
     `blind`: each row's order is drawn from `seed`, its task and its id (else A is the start model and B the tuned one); `limit`: so many
     rows of all, drawn from `seed` (a higher limit keeps those of a lower one), in the order of the tasks and test sets; `force`:
-    replace files that are there. Rows whose answers are equal have `tie` filled in. Of several sampled answers the first is shown. CSV (for spreadsheets) is UTF-8 with a byte order mark and
-    `protected` cells; JSON Lines holds the texts as they are.
+    replace files that are there. Rows whose answers are equal have `tie` filled in. Of several sampled answers the first
+    is shown. CSV (for spreadsheets) is UTF-8 with a byte order mark and `protected` cells; JSON Lines holds the texts as they are.
 
     Raises RecipeError for a name that ends otherwise, a limit below 1, files that are there, or a folder without a run; DataError where
     the run has no answers of both models yet.
@@ -153,12 +153,12 @@ def pairs(folder: Path) -> Iterator[tuple[dict[str, str], tuple[str, str]]]:
             path = folder / runs.predictions_file(task, arm)
             if not path.is_file():
                 raise DataError(f"{folder}: the {arm} model has not answered {task.task!r} yet; `etude run` with its recipe finishes it")
-            arms.append(list(journal.read(path)))
-        tuned = {row["id"]: row for row in arms[1]}
-        if tuned.keys() != {row["id"] for row in arms[0]}:
+            arms.append({row["id"]: row for row in journal.read(path)})
+        start, tuned = arms
+        if tuned.keys() != start.keys():
             raise DataError(f"{folder}: the models answered different rows of {task.task!r}; `etude run` with its recipe does so again")
         name = task.task if task.split == "test" else f"{task.task} ({task.split})"
-        for row in arms[0]:
+        for row in start.values():
             told = {"task": name, "id": str(row["id"]), "question": row["question"], "reference": "\n".join(row["references"])}
             yield told, ((row["outputs"] or [""])[0], (tuned[row["id"]]["outputs"] or [""])[0])
 
