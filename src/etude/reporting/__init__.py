@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from etude import journal
+from etude.reporting import answers_page
 from etude.reporting.findings import Baseline, Example, Findings, Measure, Point, Probe, Source, Tokens, Tuning, results
 from etude.reporting.markdown import markdown
 from etude.reporting.page import page
@@ -30,7 +31,7 @@ __all__ = [
 
 
 def write(findings: Findings, folder: Path) -> None:
-    """Write report.html, report.md and results.json into `folder`; equal findings give equal bytes.
+    """Write report.html, answers.html, report.md and results.json into `folder`; equal findings give equal bytes.
 
     Each file appears whole or not at all. Raises NoSpace when the disk is full or read-only.
     """
@@ -38,3 +39,4 @@ def write(findings: Findings, folder: Path) -> None:
     journal.write_json(folder / "results.json", results(findings))
     journal.write_text(folder / "report.md", text)
     journal.write_text(folder / "report.html", html)
+    answers_page.write(findings, folder)
