@@ -114,8 +114,7 @@ def split(
     train = list(records)
     if settings.test == "all":
         left: list[tuple[Record, Fate]] = []
-        tested = once(train, "test", left)
-        return Parts((), (), tuple(tested), tuple(record for record, _ in left), tuple(fate for _, fate in left))
+        return Parts((), (), tuple(once(train, "test", left)), tuple(record for record, _ in left), tuple(fate for _, fate in left))
     dropped: list[tuple[Record, Fate]] = []
     parts: dict[str, Rows] = {"test": [], "validation": []}
     total = distinct(train)
