@@ -245,7 +245,7 @@ def test_equal_findings_give_equal_bytes(tmp_path: Path) -> None:
         write(full(text), tmp_path / "two")
         for name in ("report.html", "report.md", "results.json"):
             assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-        assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["report.html", "report.md", "results.json"]
+        assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["answers.html", "report.html", "report.md", "results.json"]
 
 
 def test_every_number_comes_from_the_findings() -> None:
@@ -360,3 +360,29 @@ def test_importing_the_report_loads_no_template_engine() -> None:
     code = "import sys, etude.reporting; print([m for m in ('jinja2', 'torch', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_less_is_better_is_said():
+    less = Measure(
+        "ter", 80.0, (70.0, 90.0), 60.0, (50.0, 70.0), -20.0, (-25.0, -15.0), 0.001, 50, scale=100.0, verdict="better", lower=True
+    )
+    said = words.judged("news", less)
+    assert said.startswith("Tuning lowered ter")
+    assert "less is better, so the tuned model is better" in said
+    with pytest.raises(Failure, match="contradicts"):
+        Measure("ter", 80.0, None, 60.0, None, -20.0, None, None, 50, verdict="worse", lower=True)
+    beaten = Measure(
+        "ter",
+        80.0,
+        None,
+        60.0,
+        None,
+        -20.0,
+        None,
+        None,
+        50,
+        verdict="better",
+        lower=True,
+        baselines={"lead": {"value": 50.0, "interval": None}},
+    )
+    assert beaten.beaten()

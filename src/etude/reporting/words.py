@@ -162,12 +162,13 @@ def against(measure: Measure) -> str:
         return ""
     rival, value = rivals[0]
     ends = bounds(measure.tuned_interval)
-    if value > tuned:
-        relation = ", above the tuned model"
+    if measure.beaten():
+        relation = ", below the tuned model, which is better" if measure.lower else ", above the tuned model"
     elif value == tuned:
         relation = ", the same as the tuned model"
     else:
-        relation = ", inside the tuned model's interval" if ends and value >= ends[0] else ""
+        near = ends and (value <= ends[1] if measure.lower else value >= ends[0])
+        relation = ", inside the tuned model's interval" if near else ""
     words = baseline_name(rival)
     return f"{words[0].upper()}{words[1:]} reaches {number(value, measure.scale)}{relation}."
 
@@ -192,8 +193,9 @@ def judged(task: str, measure: Measure) -> str:
     limits = "; ".join(part for part in (probability(measure.chance), name(measure.label)) if part)
     behind = f"on {measure.items:,} held-out {'row' if measure.items == 1 else 'rows'}{f' ({limits})' if limits else ''}"
     if measure.kind in ("better", "worse"):
-        verb = "raised" if measure.kind == "better" else "lowered"
-        first = f"Tuning {verb} {what} on {where} from {start} to {tuned}, a difference of {change} {behind}."
+        verb = "raised" if (measure.kind == "better") != measure.lower else "lowered"
+        less = f" (less is better, so the tuned model is {measure.kind})" if measure.lower else ""
+        first = f"Tuning {verb} {what} on {where} from {start} to {tuned}{less}, a difference of {change} {behind}."
     elif measure.kind == "no difference":
         first = f"No difference shown in {what} on {where}: {start} at the start, {tuned} tuned, a difference of {change} {behind}."
     else:
