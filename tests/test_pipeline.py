@@ -315,3 +315,15 @@ def test_class_weights_reach_the_loss(folder, facts, tmp_path):
     totals = [sum(given) for given in weights.values()]
     assert len({len(given) for given in weights.values()}) > 1, "the classes differ in size"
     assert totals == pytest.approx([totals[0]] * len(totals)), "and count alike"
+
+
+def test_before_a_model_was_asked_a_changed_recipe_goes_on_in_its_folder(folder, facts, tmp_path):
+    place = tmp_path / "runs" / "small"
+    pipeline.curate(recipe(folder, facts), place)
+    pipeline.curate(recipe(folder, facts, curate=["echo"]), place)
+    found = pipeline.find_rate(recipe(folder, facts, curate=["echo"]), place)
+    assert len(found.rates) > 8
+    assert found.suggestion in found.rates
+    pipeline.tune_only(recipe(folder, facts, curate=["echo"], tune={"max_steps": 1, "learning_rate": found.suggestion}), place)
+    with pytest.raises(RecipeError, match="name=small-2"):
+        pipeline.curate(recipe(folder, facts), place)

@@ -386,3 +386,12 @@ def test_less_is_better_is_said():
         baselines={"lead": {"value": 50.0, "interval": None}},
     )
     assert beaten.beaten()
+
+
+def test_bars_of_what_has_no_upper_bound_are_not_cut() -> None:
+    from etude.reporting import charts
+
+    bits = Measure("bits_per_token", 3.0, (2.9, 3.2), 1.5, (1.4, 1.6), -1.5, (-1.7, -1.3), 0.001, 50, verdict="better", lower=True)
+    start, tuned = charts.bars(bits).bars
+    assert float(start.width.rstrip("%")) < 100
+    assert float(start.width.rstrip("%")) == pytest.approx(2 * float(tuned.width.rstrip("%")), rel=1e-3)

@@ -326,7 +326,7 @@ def test_metrics_while_tuning_decide_which_step_is_best(folder, tmp_path):
         "metrics_every": 2,
         "best_by": "facts.rougeL",
     }
-    score = [{"task": "facts", "metrics": ["rougeL"], "baselines": [], "sampling": {"max_new_tokens": 3}}]
+    score = [{"task": "facts", "metrics": ["rougeL", "perplexity"], "baselines": [], "sampling": {"max_new_tokens": 3}}]
     place = tmp_path / "runs" / "small"
     pipeline.run(recipe(folder, path, tune=tune, score=score, probes=[]), place)
     measured = {line["step"]: line["metrics"]["facts.rougeL"] for line in journal.read(place / "metrics.jsonl") if "metrics" in line}

@@ -369,3 +369,20 @@ def test_signals_end_it_with_their_exit_code(run_server: Callable[..., Running],
         serve(loaded, Serving(port=0, name="tiny"), ready)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
+
+
+def test_what_fails_on_the_servers_side_is_logged_with_its_trace(running: Running, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def planted(*given: Any, **named: Any) -> Any:
+        raise ZeroDivisionError("planted")
+
+    with monkeypatch.context() as patched, caplog.at_level("ERROR", "etude.serving"):
+        patched.setattr(batching, "read_last", planted)
+        status, body, _ = running.post(messages=QUESTION, max_tokens=4)
+    assert (status, body["error"]["code"]) == (500, "answer_failed")
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+    assert running.chat().choices[0].message.content, "the next question is answered"
+    with monkeypatch.context() as patched, caplog.at_level("ERROR", "etude.serving"):
+        patched.setattr(guarding, "headers_of", planted)
+        status, body, _ = running.post(messages=QUESTION)
+    assert (status, body["error"]["code"]) == (500, "internal_error")
+    assert caplog.records[-1].exc_info[0] is ZeroDivisionError

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from contracts.test_packing_contract import alike
 from contracts.test_tuning_contract import DATA, logits
-from etude import attention, checkpoints, losses, optimizing, packing, training, virtual
+from etude import attention, checkpoints, losses, optimizing, packing, training, virtual_tokens
 from etude.failures import DataError, RecipeError
 from etude.models import weights
 from etude.records import IGNORED
@@ -311,7 +311,7 @@ def test_packs_behind_virtual_tokens_are_pefts_own_single_rows(tiny, method, nam
         with torch.no_grad():
             total += float(model(input_ids=ids, labels=labels).loss) * int((row.labels[1:] != IGNORED).sum())
     assert packed == pytest.approx(total, rel=1e-5)
-    assert virtual.count(model) == 4
+    assert virtual_tokens.count(model) == 4
 
 
 @pytest.mark.parametrize("method", [VIRTUAL[1], VIRTUAL[3]], ids=str)

@@ -9,6 +9,7 @@ from etude import forgetting, journal, preparing, runs, scoring, steps
 from etude.baselines import TRIVIAL
 from etude.failures import RecipeError, nearest
 from etude.formats.documents import with_documents
+from etude.metrics import Metric, needs
 from etude.models import Sampling
 from etude.models.local import Local
 from etude.preparing import Data
@@ -95,7 +96,7 @@ def evaluator(work: Work, data: Data) -> Callable[[PreTrainedModel], Mapping[str
     held = [replaced for task in work.recipe.tasks() if data.parts[(replaced := on_validation(task, tune.metrics_rows)).task].validation]
     if not held:
         raise RecipeError("tune: metrics are measured on validation rows, and there are none; set split.validation")
-    known = [f"{task.task}.{name}" for task in held for name in scoring.names(preparing.metrics_of(work.recipe, task))]
+    known = [f"{task.task}.{name}" for task in held for name in scoring.names(of_answers(work, task))]
     if tune.best_by not in (steps.LOSS, *known):
         raise RecipeError(f"tune.best_by: {tune.best_by!r} is not measured{nearest(tune.best_by, [steps.LOSS, *known])}")
     asked = [(task, preparing.asked(work.recipe, data, task)) for task in held]
@@ -107,11 +108,16 @@ def evaluator(work: Work, data: Data) -> Callable[[PreTrainedModel], Mapping[str
             sampling = preparing.sampling_of(work.recipe, task)
             answers = local.complete([question.question() for question in questions], sampling)
             rows = [scoring.answered(q, [a.text for a in drawn]) for q, drawn in zip(questions, answers, strict=True)]
-            metrics = preparing.metrics_of(work.recipe, task)
+            metrics = of_answers(work, task)
             found |= {f"{task.task}.{name}": one.value for name, one in scoring.measure(rows, metrics, task.task).items()}
         return found
 
     return evaluate
+
+
+def of_answers(work: Work, task: Task) -> list[Metric]:
+    """The task's metrics that need answers and nothing else: no log-probabilities are asked while a model trains."""
+    return [metric for metric in preparing.metrics_of(work.recipe, task) if not needs(metric)]
 
 
 def on_validation(task: Task, rows: int) -> Task:

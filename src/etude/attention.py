@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from etude import pairs, virtual
+from etude import pairs, virtual_tokens
 from etude.packing import Pack
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Ten
     if isinstance(pack, pairs.Pairs):
         return pairs.target_logits(model, pack)
     device = next(model.parameters()).device
-    ahead = virtual.count(model)
+    ahead = virtual_tokens.count(model)
     sources = torch.from_numpy(pack.sources).to(device)
     ids = torch.from_numpy(pack.ids).to(device)[None]
     positions = torch.from_numpy(pack.positions).to(device)[None] + ahead
-    given: dict[str, Any] = virtual.given(model, ids) if ahead else {"input_ids": ids}
+    given: dict[str, Any] = virtual_tokens.given(model, ids) if ahead else {"input_ids": ids}
     if "inputs_embeds" in given:  # the virtual tokens are read in this pass, too
         sources = sources + ahead
         positions = torch.cat([torch.arange(ahead, device=device)[None], positions], 1)
@@ -148,8 +148,8 @@ def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Ten
         given["documents"] = Documents(ahead + pack.prefix, tuple(end - start for start, end in pack.bounds))
     if takes_logits_to_keep(model):
         given["logits_to_keep"] = sources
-        return virtual.bare(model)(position_ids=positions, use_cache=False, **given).logits[0]  # type: ignore[no-any-return]
-    return virtual.bare(model)(position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
+        return virtual_tokens.bare(model)(position_ids=positions, use_cache=False, **given).logits[0]  # type: ignore[no-any-return]
+    return virtual_tokens.bare(model)(position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
 
 
 def takes_logits_to_keep(model: PreTrainedModel) -> bool:

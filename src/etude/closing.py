@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from etude import runs
-from etude.curation.keeping import shown as brief
-from etude.finding import Curve
+from etude.curation.texts import shown as brief
 from etude.grading import Graded
+from etude.range_test import Curve
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
 from etude.reporting.words import clip, metric_name, number, signed, span, visible

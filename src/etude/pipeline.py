@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import answering, curating, digests, encoded, finding, journal, manifest, preparing, previewing, reporting, runs, steps, training
+from etude import (
+    answering,
+    curating,
+    digests,
+    encoded,
+    journal,
+    manifest,
+    preparing,
+    previewing,
+    range_test,
+    reporting,
+    runs,
+    steps,
+    training,
+)
 from etude.failures import CheckFailed, DataError
 from etude.mixing import realised
 from etude.models import LLM, weights
@@ -29,25 +44,28 @@ FOUND_STEPS = 60
 """Learning rates tried by `find_rate`."""
 
 
-def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Findings:
-    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not."""
+@contextlib.contextmanager
+def entered(recipe: Recipe, folder: Path, text: str, watch: Watch | None, student: Student | None = None) -> Iterator[Work]:
+    """The run folder, locked and claimed for this recipe, with its start model (or another `student`)."""
     watch = watch or Silent()
-    recipe.tasks()  # a wrong task is said before any work
-    for task in recipe.tasks():
-        preparing.baselines_of(recipe, task)
     with journal.locked(folder):
         runs.claim(folder, recipe, text)
-        began = manifest.now()
-        found = weights.locate(recipe.model, watch.say)
-        work = Work(recipe, folder, Student(found, recipe), watch)
+        yield Work(recipe, folder, student or Student(weights.locate(recipe.model, watch.say), recipe), watch)
+
+
+def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Findings:
+    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not."""
+    for task in recipe.tasks():  # a wrong task is said before any work
+        preparing.baselines_of(recipe, task)
+    with entered(recipe, folder, text, watch) as work:
+        began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
 
-        done = encode_stage(work, data, curated_digest)
+        encoding = encode_stage(work, data, curated_digest)
         asked = answer(work, data, data_digest, curated_digest)
-        tune_digest = digests.tune(recipe, done.digest)
         tuned: list[PreTrainedModel] = []
-        work.stage("tune", tune_digest, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
+        tune_digest = tune_stage(work, data, encoding, tuned).digest
         files = answering.outputs_of(recipe, ["tuned"])
         work.stage(
             "tuned", digests.tuned(recipe, asked, tune_digest), files, lambda: answering.tuned(work, data, tuned[0] if tuned else None)
@@ -58,10 +76,8 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
 
 def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Path:
     """The stages before the model: rows read, split, rewritten and checked. `run` goes on from there. Returns the folder."""
-    watch = watch or Silent()
-    with journal.locked(folder):
-        runs.claim(folder, recipe, text)
-        rows(Work(recipe, folder, Student(weights.locate(recipe.model, watch.say), recipe), watch))
+    with entered(recipe, folder, text, watch) as work:
+        rows(work)
     return folder
 
 
@@ -83,6 +99,12 @@ def encode_stage(work: Work, data: Data, curated_digest: str) -> runs.Done:
     )
 
 
+def tune_stage(work: Work, data: Data, encoding: runs.Done, tuned: list[PreTrainedModel]) -> runs.Done:
+    """The tune stage; a model that was tuned just now is left in `tuned`."""
+    key = digests.tune(work.recipe, encoding.digest)
+    return work.stage("tune", key, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
+
+
 # ---- data ------------------------------------------------------------------------------------------
 
 
@@ -100,7 +122,6 @@ def read_data(work: Work) -> dict[str, Any]:
 
 def curated(work: Work) -> dict[str, Any]:
     """Rewrite and check the training rows; what was found is written before a check that failed ends the run."""
-
     count = work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None
     with Opened(work.recipe.llms, work.folder / "llms") as llms:
 
@@ -209,13 +230,8 @@ def score(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = No
     """The rows, the start model's answers and the baselines'; and the tuned model's, where it has been tuned for this recipe. Nothing is
     trained. `student`: a model to ask in the place of the recipe's (another run's tuned one). Returns what `gathering.scores` makes of
     them, and writes it to scores.json."""
-    watch = watch or Silent()
-    with journal.locked(folder):
-        runs.claim(folder, recipe, text)
-        began = manifest.now()
-        student = student or Student(weights.locate(recipe.model, watch.say), recipe)
-        found = student.weights
-        work = Work(recipe, folder, student, watch)
+    with entered(recipe, folder, text, watch, student) as work:
+        began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
         asked = answer(work, data, data_digest, curated_digest)
@@ -243,27 +259,19 @@ def answer(work: Work, data: Data, data_digest: str, curated_digest: str) -> lis
 
 def tune_only(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:
     """The stages that training needs, and training; nothing is asked. `run` goes on from there."""
-    watch = watch or Silent()
-    with journal.locked(folder):
-        runs.claim(folder, recipe, text)
-        work = Work(recipe, folder, Student(weights.locate(recipe.model, watch.say), recipe), watch)
+    with entered(recipe, folder, text, watch) as work:
         data, _, curated_digest = rows(work)
-        done = encode_stage(work, data, curated_digest)
-        return work.stage("tune", digests.tune(recipe, done.digest), ["metrics.jsonl", "model"], lambda: tune(work, data, []))
+        return tune_stage(work, data, encode_stage(work, data, curated_digest), [])
 
 
-def find_rate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> finding.Curve:
+def find_rate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> range_test.Curve:
     """Losses of a copy of the start model at rising learning rates, over the recipe's training rows; nothing is trained or kept."""
-    watch = watch or Silent()
-    with journal.locked(folder):
-        runs.claim(folder, recipe, text)
-        found = weights.locate(recipe.model, watch.say)
-        work = Work(recipe, folder, Student(found, recipe), watch)
+    with entered(recipe, folder, text, watch) as work:
         data, _, curated_digest = rows(work)
         encode_stage(work, data, curated_digest)
         trained = encoded.load(folder / "encoded" / "train.npz").rows
-        with watch.bar("learning rates", FOUND_STEPS, "steps") as told:
-            return finding.find_learning_rate(
+        with work.watch.bar("learning rates", FOUND_STEPS, "steps") as told:
+            return range_test.find_learning_rate(
                 work.student.loaded[0], trained, recipe.tune, seed=recipe.seed, steps=FOUND_STEPS, progress=told
             )
 

@@ -38,6 +38,9 @@ from etude.scoring import Task
 STAGES = ("data", "curated", "encoded", "start", "baselines", "tune", "tuned")
 """The stages of a run, in order; the report is written from what they leave."""
 
+REMADE = ("data", "curated", "encoded")
+"""Stages that a changed recipe may do again in the same folder: seconds to minutes, and no answer or weight is lost."""
+
 SCHEMA = 1
 """Version of the run folder's layout; a newer one is refused."""
 
@@ -55,12 +58,12 @@ class Done:
 
 
 def claim(folder: Path, recipe: Recipe, text: str) -> None:
-    """Make the folder this recipe's; raises RecipeError with the difference when a stage of another's is done there."""
+    """Make the folder this recipe's; raises RecipeError with the difference where another's has asked a model or trained there."""
     resolved = folder / "recipe.resolved.yaml"
     wanted = to_yaml(recipe.dump())
     if resolved.exists():
         found = resolved.read_text(encoding="utf-8")
-        if found != wanted and any((folder / "stages").glob("*.json")):
+        if found != wanted and any(path.stem not in REMADE for path in (folder / "stages").glob("*")):
             lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), "this run", "this recipe", lineterm="", n=0)
             shown = "\n".join(line for line in lines if not line.startswith("@@"))
             raise RecipeError(

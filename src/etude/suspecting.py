@@ -81,7 +81,7 @@ def plain(one: Suspect, row: Row) -> dict[str, Any]:
 
 def as_text(found: Sequence[tuple[Suspect, Row]], folder: Path) -> str:
     """The list for a terminal."""
-    from etude.curation.keeping import shown
+    from etude.curation.texts import shown
 
     lines = [f"{len(found)} training rows to look at (suspects.jsonl in {folder} has them whole)"]
     for one, row in found[:20]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from contracts.test_packing_contract import alike
-from etude import attention, checkpoints, journal, losses, packing, training, virtual
+from etude import attention, checkpoints, journal, losses, packing, training, virtual_tokens
 from etude.failures import Stopped
 from etude.records import IGNORED, Encoded
 from etude.steps import Tune
@@ -203,7 +203,7 @@ def test_beams_and_scores_see_it(name, trained, tokenizer):
     local._documents = False
     for a, b in zip(together, local.logprobs(asked), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
-    assert local.context() == 512 - virtual.count(model)
+    assert local.context() == 512 - virtual_tokens.count(model)
     prompts = [(5, 6, 9), (5, 6, 7, 8)]
     from etude.models.beams import beams
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etude.curation import CHECKS, REWRITES
-from etude.curation.keeping import shown
 from etude.curation.rows import Beside, Check, Rewrite, Row
+from etude.curation.texts import shown
 from etude.failures import CheckFailed
 from etude.records import Fate, Record
 

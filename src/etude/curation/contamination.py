@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from etude.catalog import Settings
-from etude.curation.keeping import share, shown
+from etude.curation.keeping import share
 from etude.curation.material import Material, material
 from etude.curation.rows import Beside, Row, Verdicts
-from etude.curation.texts import closed
+from etude.curation.texts import closed, shown
 from etude.failures import CheckFailed
 from etude.records import Fate
 from etude.similarity import near_pairs, tokens

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from etude.curation.material import material
 from etude.curation.rows import Row, Verdicts
+from etude.curation.texts import shown
 from etude.failures import RecipeError, nearest
 from etude.records import Fate
 
@@ -86,9 +87,3 @@ def grouped(groups: Sequence[Sequence[int]], order: Sequence[int]) -> dict[int, 
 def share(part: int, whole: int) -> float:
     """A part of a whole, 0 to 1, rounded to a thousandth of a percent; 0 of nothing."""
     return round(part / whole, 5) if whole else 0.0
-
-
-def shown(text: str, most: int = 160) -> str:
-    """A text's beginning, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"

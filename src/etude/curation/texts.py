@@ -131,5 +131,5 @@ def looks_like_code(text: str) -> bool:
 
 def shown(text: str, most: int = 160) -> str:
     """A text on one line, cut for a report."""
-    line = " ".join(text[: 4 * most].split())
+    line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"

@@ -138,95 +138,56 @@ def scored(totals: np.ndarray, ratio: Ratio, average: Average, one: bool) -> flo
     return float(values.sum()) / len(values) if average == "macro" else float(values @ true / true.sum())
 
 
-def signed(name: str, settings: F1 | Precision | Recall, predictions: Sequence[Prediction]) -> str:
-    """The signature of F1 and its kin."""
-    which = {"average": settings.average} if settings.label is None else {"label": settings.label}
-    parts: dict[str, object] = {**which, "labels": named(settings.labels, predictions), "read": settings.read.replace("_", "-"), "zero": 0}
-    return described(name, parts, predictions)
+RATIOS: dict[str, Ratio] = {"f1": f1, "precision": precision, "recall": recall}
 
 
-class F1(Settings):
+class Averaged(Settings):
+    """What F1, precision and recall have in common: a number a label, averaged over labels."""
+
+    scale: ClassVar[float] = 1.0
+    name: ClassVar[str]
+
+    average: Average = "macro"
+    """macro: every label counts the same; weighted: as often as it is a reference; micro: all items together."""
+    label: str | None = None
+    """Only this label's number, instead of an average."""
+    labels: LabelSet = ()
+    """The labels there are; if none are given, all that occur as references."""
+    read: Reading = "first_line"
+    """How an output becomes a label; see `accuracy`."""
+
+    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
+        """float64, shape (predictions, L * (L + 1)): a 1 in the item's cell of the confusion matrix, rows the true labels,
+        columns the labels and "none of them"; with `label`, shape (predictions, 4): hit, said, true, 1."""
+        return rows_of(predictions, self.labels, self.read, self.label)
+
+    def score(self, totals: np.ndarray) -> float:
+        """The number, 0 to 1, from summed statistics."""
+        return scored(totals, RATIOS[self.name], self.average, self.label is not None)
+
+    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
+        """How the number was made; with the predictions, their labels too."""
+        which = {"average": self.average} if self.label is None else {"label": self.label}
+        parts: dict[str, object] = {**which, "labels": named(self.labels, predictions), "read": self.read.replace("_", "-"), "zero": 0}
+        return described(self.name, parts, predictions)
+
+
+class F1(Averaged):
     """The harmonic mean of precision and recall of each label, averaged over labels."""
 
-    scale: ClassVar[float] = 1.0
-
-    average: Average = "macro"
-    """macro: every label counts the same; weighted: as often as it is a reference; micro: all items together."""
-    label: str | None = None
-    """Only this label's number, instead of an average."""
-    labels: LabelSet = ()
-    """The labels there are; if none are given, all that occur as references."""
-    read: Reading = "first_line"
-    """How an output becomes a label; see `accuracy`."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, L * (L + 1)): a 1 in the item's cell of the confusion matrix, rows the true labels,
-        columns the labels and "none of them"; with `label`, shape (predictions, 4): hit, said, true, 1."""
-        return rows_of(predictions, self.labels, self.read, self.label)
-
-    def score(self, totals: np.ndarray) -> float:
-        """F1, 0 to 1, from summed statistics."""
-        return scored(totals, f1, self.average, self.label is not None)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made; with the predictions, their labels too."""
-        return signed("f1", self, predictions)
+    name = "f1"
 
 
-class Precision(Settings):
+class Precision(Averaged):
     """The share of each label's answers that are right, averaged over labels."""
 
-    scale: ClassVar[float] = 1.0
-
-    average: Average = "macro"
-    """macro: every label counts the same; weighted: as often as it is a reference; micro: all items together."""
-    label: str | None = None
-    """Only this label's number, instead of an average."""
-    labels: LabelSet = ()
-    """The labels there are; if none are given, all that occur as references."""
-    read: Reading = "first_line"
-    """How an output becomes a label; see `accuracy`."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, L * (L + 1)): a 1 in the item's cell of the confusion matrix, rows the true labels,
-        columns the labels and "none of them"; with `label`, shape (predictions, 4): hit, said, true, 1."""
-        return rows_of(predictions, self.labels, self.read, self.label)
-
-    def score(self, totals: np.ndarray) -> float:
-        """Precision, 0 to 1, from summed statistics."""
-        return scored(totals, precision, self.average, self.label is not None)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made; with the predictions, their labels too."""
-        return signed("precision", self, predictions)
+    name = "precision"
 
 
-class Recall(Settings):
+class Recall(Averaged):
     """The share of each label's items that are found, averaged over labels."""
 
-    scale: ClassVar[float] = 1.0
-
-    average: Average = "macro"
-    """macro: every label counts the same; weighted: as often as it is a reference; micro: all items together."""
-    label: str | None = None
-    """Only this label's number, instead of an average."""
-    labels: LabelSet = ()
-    """The labels there are; if none are given, all that occur as references."""
-    read: Reading = "first_line"
-    """How an output becomes a label; see `accuracy`."""
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, L * (L + 1)): a 1 in the item's cell of the confusion matrix, rows the true labels,
-        columns the labels and "none of them"; with `label`, shape (predictions, 4): hit, said, true, 1."""
-        return rows_of(predictions, self.labels, self.read, self.label)
-
-    def score(self, totals: np.ndarray) -> float:
-        """Recall, 0 to 1, from summed statistics."""
-        return scored(totals, recall, self.average, self.label is not None)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made; with the predictions, their labels too."""
-        return signed("recall", self, predictions)
+    name = "recall"
 
 
 class Matthews(Settings):

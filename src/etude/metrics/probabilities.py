@@ -53,68 +53,52 @@ def rate(totals: np.ndarray) -> float:
     return float(totals[0] / totals[1]) if totals[1] else float("nan")
 
 
-class Perplexity(Settings):
-    """e to the mean negative log-probability of a reference token."""
+class Surprise(Settings):
+    """What perplexity and bits have in common: nats, spread over tokens or bytes."""
 
     scale: ClassVar[float] = 1.0
-    bounds: ClassVar[tuple[float, float]] = (1.0, math.inf)
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     lower_is_better: ClassVar[bool] = True
     reads_outputs: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("token_logprobs",)
+    name: ClassVar[str]
+    per: ClassVar[str] = "token"
+    log: ClassVar[str] = "2"
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 3): nats, tokens, and 1. Raises DataError for an item without log-probabilities."""
-        return rows_of(predictions, tokens)
+        """float64, shape (predictions, 3): nats, tokens (or bytes), and 1. Raises DataError for an item without log-probabilities."""
+        return rows_of(predictions, tokens if self.per == "token" else utf8)
+
+    def score(self, totals: np.ndarray) -> float:
+        """Bits a token or byte, 0 or more, from summed statistics, shape (3,)."""
+        return rate(totals) / math.log(2)
+
+    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
+        """How the number was made."""
+        return described(self.name, {"per": self.per, "log": self.log, "over": "corpus"}, predictions)
+
+
+class Perplexity(Surprise):
+    """e to the mean negative log-probability of a reference token."""
+
+    bounds = (1.0, math.inf)
+    name = "perplexity"
+    log = "e"
 
     def score(self, totals: np.ndarray) -> float:
         """The perplexity, 1 or more, from summed statistics, shape (3,)."""
         nats = rate(totals)
         return math.exp(nats) if not nats > 700 else math.inf
 
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return described("perplexity", {"per": "token", "log": "e", "over": "corpus"}, predictions)
 
-
-class BitsPerToken(Settings):
+class BitsPerToken(Surprise):
     """Mean negative log2-probability of a reference token."""
 
-    scale: ClassVar[float] = 1.0
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    lower_is_better: ClassVar[bool] = True
-    reads_outputs: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ("token_logprobs",)
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 3): nats, tokens, and 1. Raises DataError for an item without log-probabilities."""
-        return rows_of(predictions, tokens)
-
-    def score(self, totals: np.ndarray) -> float:
-        """Bits a token, 0 or more, from summed statistics, shape (3,)."""
-        return rate(totals) / math.log(2)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return described("bits_per_token", {"per": "token", "log": "2", "over": "corpus"}, predictions)
+    name = "bits_per_token"
 
 
-class BitsPerByte(Settings):
+class BitsPerByte(Surprise):
     """Negative log2-probability of the references, spread over their UTF-8 bytes."""
 
-    scale: ClassVar[float] = 1.0
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    lower_is_better: ClassVar[bool] = True
-    reads_outputs: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ("token_logprobs",)
-
-    def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
-        """float64, shape (predictions, 3): nats, bytes, and 1. Raises DataError for an item without log-probabilities."""
-        return rows_of(predictions, utf8)
-
-    def score(self, totals: np.ndarray) -> float:
-        """Bits a byte, 0 or more, from summed statistics, shape (3,)."""
-        return rate(totals) / math.log(2)
-
-    def signature(self, predictions: Sequence[Prediction] = ()) -> str:
-        """How the number was made."""
-        return described("bits_per_byte", {"per": "byte", "log": "2", "over": "corpus"}, predictions)
+    name = "bits_per_byte"
+    per = "byte"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from etude import pairs, virtual
+from etude import pairs, virtual_tokens
 from etude.models import Sampling
 from etude.models.decoding import Drawn, Ended, still
 from etude.models.reading import padded
@@ -77,12 +77,12 @@ def beams(
         mask = padded([[1] * len(prompt) for prompt in prompts], [0] * len(prompts)).to(device)
     given: dict[str, Any] = {"tokenizer": tokenizer} if config.stop_strings else {}
     with still(model), own_options(model) as inner, torch.random.fork_rng(enabled=sampled):
-        if ahead := virtual.count(model):
+        if ahead := virtual_tokens.count(model):
             # virtual tokens have been read; any id may stand for them, such as the row's first
             ids, mask = torch.cat([ids[:, :1].expand(-1, ahead), ids], 1), torch.cat([mask.new_ones(len(mask), ahead), mask], 1)
             ids[:, :ahead] = torch.tensor([[prompt[0]] for prompt in prompts], device=device)
             given["past_key_values"] = DynamicCache(config=inner.config)
-            virtual.begin(model, given["past_key_values"], len(prompts) * sampling.num_beams)
+            virtual_tokens.begin(model, given["past_key_values"], len(prompts) * sampling.num_beams)
         if sampled:
             torch.manual_seed(seed)
         output = inner.generate(input_ids=ids, attention_mask=mask, generation_config=config, **given)

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
-from etude import virtual
+from etude import virtual_tokens
 from etude.failures import NonFinite
 from etude.models import Sampling
 from etude.models.reading import accepted, last_logits, padded, read_prompts
@@ -207,7 +207,7 @@ def read_last(model: PreTrainedModel, batch: Batch) -> None:
     assert batch.last is not None
     batch.width += 1
     batch.logits = last_logits(
-        virtual.bare(model), batch.accepted, batch.cache, batch.last[:, None], batch.mask[:, : batch.width], batch.positions[:, None]
+        virtual_tokens.bare(model), batch.accepted, batch.cache, batch.last[:, None], batch.mask[:, : batch.width], batch.positions[:, None]
     )
     batch.positions = batch.positions + 1
 

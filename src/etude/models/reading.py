@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from etude import virtual
+from etude import virtual_tokens
 from etude.models.caches import Layer, new_cache
 
 SHORTEST_PREFIX = 16
@@ -58,13 +58,13 @@ def read_prompts(
     1 where a column of the cache is the row's own; int64 (rows,), the position of each row's next token; its logits, float32
     (rows, vocabulary). `names`: the arguments of the model's forward pass."""
     device = next(model.parameters()).device
-    ahead, bare = virtual.count(model), virtual.bare(model)
+    ahead, bare = virtual_tokens.count(model), virtual_tokens.bare(model)
     shared, plain = new_cache(model)
     prefix = shared_start(prompts) if plain and len(prompts) > 1 else 0
     if prefix < SHORTEST_PREFIX:
         prefix = 0
     if ahead and plain:
-        virtual.begin(model, shared, 1)
+        virtual_tokens.begin(model, shared, 1)
     if prefix:
         head = torch.tensor([prompts[0][:prefix]], device=device)
         mask = head.new_ones(1, ahead + prefix)
@@ -73,7 +73,7 @@ def read_prompts(
     for low, high in alike([len(row) - prefix for row in prompts]) if plain else [(0, len(prompts))]:
         cache = new_cache(model)[0]
         if ahead and not plain:
-            virtual.begin(model, cache, high - low)
+            virtual_tokens.begin(model, cache, high - low)
         elif ahead or prefix:
             repeat_start(shared, cache, high - low)
         rest = [row[prefix:] for row in prompts[low:high]]

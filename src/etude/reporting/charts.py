@@ -132,8 +132,10 @@ def bars(measure: Measure) -> Bars:
     reach = max(
         (value for _, _, middle, ends in lines for value in (finite(middle), *(bounds(ends) or ())) if value is not None), default=0.0
     )
-    values, step = spaced(0.0, min(scale, reach) if reach > 0 else scale, 5)
-    top = min(values[-1], scale) if values[-1] > scale else values[-1]
+    # perplexity and the like have no upper bound, whatever their scale says; an interval alone may pass a bound by rounding
+    most = scale if all((finite(middle) or 0.0) <= scale for _, _, middle, _ in lines) else math.inf
+    values, step = spaced(0.0, min(most, reach) if reach > 0 else scale, 5)
+    top = min(values[-1], most)
     drawn = []
     for index, (role, words, middle, ends) in enumerate(lines):
         known, limits = finite(middle), bounds(ends)

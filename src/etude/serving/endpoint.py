@@ -43,6 +43,10 @@ class Served:
 Handler = Callable[["Served", dict[str, str], Receive], Awaitable[Response]]
 
 
+LOG = logging.getLogger("etude.serving")
+"""What went wrong on this side, with its trace; without a handler Python prints it on standard error."""
+
+
 def app(served: Served) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """The ASGI application."""
     routes: dict[str, tuple[str, Handler]] = {
@@ -64,7 +68,7 @@ def app(served: Served) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         except Refused as refused:
             response = JSONResponse(refused.body(), refused.status, refused.headers)
         except Exception:
-            logging.getLogger("uvicorn.error").exception("%s %s failed", scope["method"], scope["path"])
+            LOG.exception("%s %s failed", scope["method"], scope["path"])
             fault = Refused(500, "a fault of the server's own; its log says more", code="internal_error")
             response = JSONResponse(fault.body(), fault.status)
         for name, value in sharing.items():
@@ -163,7 +167,8 @@ class Pieces:
         if piece.error is not None:
             if isinstance(piece.error, Closed):
                 raise Refused(503, str(piece.error), code="shutting_down", connection="close")
-            raise Refused(500, f"the answer failed: {piece.error}", code="answer_failed")
+            LOG.error("an answer failed", exc_info=piece.error)
+            raise Refused(500, f"the answer failed: {piece.error}", code="answer_failed") from piece.error
         self.left -= piece.answer is not None
         return index, piece
 

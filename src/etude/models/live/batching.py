@@ -17,7 +17,7 @@ from typing import cast
 
 import torch
 
-from etude import seeds, virtual
+from etude import seeds, virtual_tokens
 from etude.failures import Failure, RecipeError
 from etude.models.caches import SPARE, new_cache
 from etude.models.decoding import Batch, Drawn, Live, densify, leave, read_last, still
@@ -62,7 +62,7 @@ class Engine:
         self.stops = local.stops()
         self.names = accepted(local.model)
         self.plain = new_cache(local.model)[1]
-        self.ahead = virtual.count(local.model)
+        self.ahead = virtual_tokens.count(local.model)
         self.known = prefixes.Prefixes(remembered)
         self.root: prefixes.Start | None = None
         self.batch: Batch | None = None

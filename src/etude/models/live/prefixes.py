@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from etude import virtual
+from etude import virtual_tokens
 from etude.models.caches import new_cache
 from etude.models.reading import SHORTEST_PREFIX, accepted, alike, last_logits, merged, padded
 
@@ -74,10 +74,10 @@ class Prefixes:
 
 def root(model: PreTrainedModel) -> Start:
     """The start of every row: the model's virtual tokens, or nothing."""
-    if not virtual.count(model):
+    if not virtual_tokens.count(model):
         return Start((), ())
     cache = new_cache(model)[0]
-    virtual.begin(model, cache, 1)
+    virtual_tokens.begin(model, cache, 1)
     return Start((), tuple((layer.keys, layer.values) for layer in cache.layers))
 
 
@@ -112,7 +112,7 @@ def read(
     of the indices given last; int64 (rows, columns), 1 where a column is the row's own; int64 (rows,) positions of the next
     tokens; their logits, float32 (rows, vocabulary). Only for caches of plain attention where a start is not the root."""
     device = next(model.parameters()).device
-    names, ahead, bare = accepted(model), virtual.count(model), virtual.bare(model)
+    names, ahead, bare = accepted(model), virtual_tokens.count(model), virtual_tokens.bare(model)
     rests = [prompt[length:] for prompt, (_, length) in zip(prompts, starts, strict=True)]
     order = sorted(range(len(prompts)), key=lambda index: -len(rests[index]))
     plain = new_cache(model)[1]
@@ -125,7 +125,7 @@ def read(
         else:
             before = torch.ones(len(rows), ahead, dtype=torch.int64, device=device)
             if ahead:
-                virtual.begin(model, cache, len(rows))
+                virtual_tokens.begin(model, cache, len(rows))
         rest = [rests[index] for index in rows]
         # a pad is masked everywhere; token 0 exists in every vocabulary
         ids = padded(rest, [0] * len(rest)).to(device)

@@ -10,7 +10,7 @@ import torch
 from contracts.test_packing_contract import rows
 from etude import journal, training
 from etude.failures import DataError, NonFinite
-from etude.finding import find_learning_rate, steepest
+from etude.range_test import find_learning_rate, steepest
 from etude.records import IGNORED
 from etude.steps import Tune
 from etude.tunings.full import Full
