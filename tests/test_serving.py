@@ -371,18 +371,18 @@ def test_signals_end_it_with_their_exit_code(run_server: Callable[..., Running],
     assert signal.getsignal(number) is before
 
 
-def test_what_fails_on_the_servers_side_is_logged_with_its_trace(running: Running, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_what_fails_on_the_servers_side_is_logged_with_its_trace(server: Running, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     def planted(*given: Any, **named: Any) -> Any:
         raise ZeroDivisionError("planted")
 
     with monkeypatch.context() as patched, caplog.at_level("ERROR", "etude.serving"):
         patched.setattr(batching, "read_last", planted)
-        status, body, _ = running.post(messages=QUESTION, max_tokens=4)
+        status, body, _ = server.post(messages=QUESTION, max_tokens=4)
     assert (status, body["error"]["code"]) == (500, "answer_failed")
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
-    assert running.chat().choices[0].message.content, "the next question is answered"
+    assert server.chat().choices[0].message.content, "the next question is answered"
     with monkeypatch.context() as patched, caplog.at_level("ERROR", "etude.serving"):
         patched.setattr(guarding, "headers_of", planted)
-        status, body, _ = running.post(messages=QUESTION)
+        status, body, _ = server.post(messages=QUESTION)
     assert (status, body["error"]["code"]) == (500, "internal_error")
     assert caplog.records[-1].exc_info[0] is ZeroDivisionError
