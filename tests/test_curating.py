@@ -198,3 +198,19 @@ def test_suspects_of_a_run_are_listed_and_resumed(folder, tmp_path):
     assert [one.id for one, _ in suspecting.listed(place)] == [one.id for one, _ in found]
     with pytest.raises(RecipeError, match="not a run folder"):
         suspecting.listed(tmp_path)
+
+
+def test_the_clean_score_leaves_the_touched_rows_out():
+    from etude import scoring
+    from etude.metrics import METRICS
+    from etude.reporting.gathering import untouched
+
+    rows = [{"id": id, "outputs": [said], "references": ["yes"]} for id, said in (("a", "yes"), ("b", "yes"), ("c", "no"), ("d", "no"))]
+    metrics = [METRICS["exact_match"]()]
+    measured = {
+        "start": scoring.measure(rows, metrics, "t"),
+        "tuned": scoring.measure([{**row, "outputs": ["yes"]} for row in rows], metrics, "t"),
+    }
+    (clean,) = untouched(rows, metrics, measured, frozenset("c"))
+    assert (clean.base, clean.tuned) == (pytest.approx(2 / 3), 1.0)
+    assert untouched(rows, metrics, measured, frozenset("abcd")) == ()
