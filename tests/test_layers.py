@@ -19,7 +19,7 @@ RANKS = [
     "steps tracking baselines",
     "losses optimizing",
     "range_test",
-    "splitting curation mixing previewing training scoring",
+    "splitting generation curation mixing previewing training scoring",
     "comparison forgetting",
     "recipe",
     "runs preparing manifest shipped tasks",
@@ -33,7 +33,7 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
 
-STAGES = {"splitting", "curation", "mixing", "previewing", "training", "scoring"}
+STAGES = {"splitting", "generation", "curation", "mixing", "previewing", "training", "scoring"}
 """These never import each other: what one needs of another comes in as an argument."""
 
 SAME_RANK_ALLOWED = {

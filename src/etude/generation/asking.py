@@ -1,0 +1,97 @@
+"""Questions whose replies are kept: asked at least once, and used exactly once.
+
+A strategy is run again from its beginning after a kill. The questions it asked before are found here by all that decides their
+replies (the LLM's name, the conversation with its id, how it is sampled), so nothing is asked or paid for twice; a reply that was
+on its way when the process died is asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from etude import journal
+from etude.models import Answer, Sampling
+from etude.records import Conversation
+
+CHUNK = 64
+"""Conversations handed to an LLM at once that answers only whole lists: what a kill can cost."""
+
+
+class Asking:
+    """Asks LLMs by name. `model` gives the LLM of a name; `path` is the journal of replies (None: nothing is kept); `told` hears the
+    number of replies that have just come, old ones included."""
+
+    def __init__(self, model: Callable[[str], Any], path: Path | None = None, told: Callable[[int], None] = lambda replies: None) -> None:
+        self.model = model
+        self.told = told
+        self.known: dict[str, tuple[Answer, ...]] = {}
+        if path is not None and path.exists():
+            self.known = {line["key"]: tuple(Answer(**one) for one in line["answers"]) for line in journal.read(path)}
+        self.lines = journal.Journal(path) if path is not None else None
+        self.asked = self.from_journal = self.tokens = 0
+        self.seen: set[str] = set()
+
+    def __call__(self, llm: str, conversations: Sequence[Conversation], sampling: Sampling) -> list[tuple[Answer, ...]]:
+        """`sampling.n` answers to each conversation, in the order given, whatever the order they came in.
+
+        A question without an answer has `Answer.failure`, and keeps it: a row is refused for it once and for all, or a run that
+        goes on would not be the run that was never killed. Ids must differ between the questions of one strategy (they seed
+        sampling): raises ValueError for one that came before with the same words.
+        """
+        keys = [key(llm, conversation, sampling) for conversation in conversations]
+        again = [c.id for c, one in zip(conversations, keys, strict=True) if one in self.seen]
+        if again or len(set(keys)) < len(keys):
+            raise ValueError(f"a strategy asked the same question twice under one id: {(again or [c.id for c in conversations])[:3]}")
+        self.seen.update(keys)
+        missing = [place for place, one in enumerate(keys) if one not in self.known]
+        self.from_journal += len(keys) - len(missing)
+        self.told(len(keys) - len(missing))
+        if missing:
+            self.fetch(llm, [conversations[place] for place in missing], [keys[place] for place in missing], sampling)
+        return [self.known[one] for one in keys]
+
+    def fetch(self, llm: str, conversations: Sequence[Conversation], keys: Sequence[str], sampling: Sampling) -> None:
+        """Ask, and keep each reply as it comes."""
+        model = self.model(llm)
+        each = getattr(model, "complete_each", None)
+        for start in range(0, len(keys), len(keys) if each else CHUNK):
+            part = conversations[start : len(keys) if each else start + CHUNK]
+            replies = each(part, sampling) if each else enumerate(model.complete(part, sampling))
+            for index, answers in replies:
+                one = keys[start + index]
+                self.known[one] = tuple(answers)
+                if self.lines:
+                    self.lines.append({"key": one, "id": part[index].id, "answers": [line(answer) for answer in answers]})
+                self.asked += 1
+                self.tokens += sum(answer.tokens for answer in answers)
+                self.told(1)
+
+    def facts(self) -> dict[str, int]:
+        """What was asked now and before, and the tokens of the answers that came now."""
+        return {"asked": self.asked, "from_journal": self.from_journal, "tokens": self.tokens}
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self.lines:
+            self.lines.close()
+
+    def __enter__(self) -> Asking:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def key(llm: str, conversation: Conversation, sampling: Sampling) -> str:
+    """What a reply is known by."""
+    told = [[m.role, m.content, m.context] for m in conversation.messages]
+    return journal.digest([llm, conversation.id, told, sampling.model_dump(mode="json")])
+
+
+def line(answer: Answer) -> dict[str, Any]:
+    """An answer as the journal holds it."""
+    kept = {"text": answer.text, "finish": answer.finish, "tokens": answer.tokens, "near_ties": answer.near_ties}
+    return {**kept, **({"failure": answer.failure} if answer.failure else {})}
