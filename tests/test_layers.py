@@ -23,7 +23,7 @@ RANKS = [
     "comparison forgetting",
     "recipe",
     "runs preparing manifest shipped tasks",
-    "curating working",
+    "curating working generating",
     "reporting",
     "encoded answering digests",
     "pipeline",

@@ -64,6 +64,33 @@ def curated_text(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"page: {found['folder']}/curation.html   rows that left: {found['folder']}/dropped.jsonl"])
 
 
+def generated(folder: Path) -> dict[str, Any]:
+    """What the strategies of a run made, as plain data."""
+    done = runs.record(folder, "generated")
+    return {
+        "folder": str(folder),
+        "strategies": dict(done.facts["strategies"]) if done else {},
+        "llms": dict(done.facts["llms"]) if done else {},
+    }
+
+
+def generated_text(found: Mapping[str, Any]) -> str:
+    """The same for a terminal: a line a strategy and a line a rule, and where the rows are."""
+    lines = []
+    for name, one in found["strategies"].items():
+        refused = one["refused"]
+        lines.append(
+            f"{name}: {one['made']:,} rows made, {sum(refused.values()):,} refused; {one['asked'] + one['from_journal']:,} replies"
+        )
+        lines += [f"  {count:>7,}  {rule}" for rule, count in refused.items()]
+        folder = Path(found["folder"]) / "generated" / name
+        lines.append(f"rows: {folder / 'rows.jsonl'}   refused: {folder / 'refused.jsonl'}")
+    for name, one in found["llms"].items():
+        cost = one.get("cost", "unknown")
+        lines.append(f"{name}: {one.get('requests', 0):,} requests, cost {cost if isinstance(cost, str) else format(cost, '.4f')}")
+    return "\n".join(lines)
+
+
 def cleaned_text(found: Mapping[str, Any], out: Path | None, left: Path | None) -> str:
     """What `etude curate DATA` did, for a terminal."""
     rows = found["rows"]

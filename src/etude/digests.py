@@ -7,10 +7,10 @@ from typing import Any
 
 from etude import curating, journal, preparing
 from etude.models.weights import Weights, is_encoder_decoder
-from etude.recipe import Recipe
+from etude.recipe import Recipe, llms_of
 from etude.steps import LOSS
 
-VERSION = {"data": 2, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 3, "tuned": 2}
+VERSION = {"data": 2, "generated": 1, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 3, "tuned": 2}
 """Raised for a stage when its code changes its output, so that older output is not reused."""
 
 
@@ -25,10 +25,34 @@ def data(recipe: Recipe) -> str:
     return of("data", recipe, ("sources", "split", "max_bad_rows"), preparing.inputs(recipe))
 
 
+OPERATION = frozenset(
+    {
+        *("base_url", "api_key_env", "api_version", "headers", "length_field", "n_at_once", "cache", "prices", "budget"),
+        *("concurrency", "timeout", "attempts", "longest_wait", "longest_retry_after", "asks", "most_failures", "batch_tokens"),
+    }
+)
+"""Settings of an LLM that decide how it is reached and what it may cost, not what it answers."""
+
+
+def answering_as(recipe: Recipe, name: str, start: Weights) -> str:
+    """What decides an LLM's answers: the start model's weights, or the settings that name a model and what it is sent."""
+    if name in recipe.llms:
+        return journal.digest({key: value for key, value in recipe.dump()["llms"][name].items() if key not in OPERATION})
+    return journal.digest([start.digest, recipe.format.model_dump(mode="json")])  # type: ignore[attr-defined]
+
+
+def generated(recipe: Recipe, start: Weights, read: str) -> str:
+    """Rows that models made."""
+    models = {name: answering_as(recipe, name, start) for strategy in recipe.generate.values() for name in llms_of(strategy)}
+    files = [strategy.inputs() for strategy in recipe.generate.values() if hasattr(strategy, "inputs")]
+    return of("generated", recipe, ("generate", "seed"), [read, templates_of(recipe), models, files])
+
+
 def curated(recipe: Recipe, start: Weights, read: str) -> str:
     """Rows rewritten and checked; the model only where a check asks it or counts its tokens."""
     model = start.digest if any(curating.asks(check) or curating.counts_tokens(check) for check in recipe.curate) else ""
-    llms = recipe.dump()["llms"] if any(curating.asks(check) for check in recipe.curate) else {}
+    asking = any(curating.asks(check) for check in recipe.curate)
+    llms = {name: answering_as(recipe, name, start) for name in recipe.llms} if asking else {}
     return of("curated", recipe, ("rewrite", "rewrite_evaluation", "curate"), [read, templates_of(recipe), model, llms])
 
 
@@ -91,5 +115,5 @@ def words_of(recipe: Recipe, start: Weights) -> list[Any]:
 
 def templates_of(recipe: Recipe) -> list[Any]:
     """The templates in use, as data."""
-    found = [preparing.template_of(recipe, name) for name in recipe.sources]
+    found = [preparing.template_of(recipe, name) for name in recipe.data_names()]
     return [template.model_dump(mode="json") for template in found if template]

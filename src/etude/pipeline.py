@@ -13,6 +13,7 @@ from etude import (
     curating,
     digests,
     encoded,
+    generating,
     journal,
     manifest,
     preparing,
@@ -23,12 +24,12 @@ from etude import (
     steps,
     training,
 )
-from etude.failures import CheckFailed, DataError
+from etude.failures import CheckFailed, DataError, RecipeError
 from etude.mixing import realised
 from etude.models import LLM, weights
 from etude.models.opening import Opened
 from etude.preparing import Data
-from etude.recipe import Recipe
+from etude.recipe import START, Recipe
 from etude.reporting import curation_page
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import gather, scores
@@ -81,12 +82,34 @@ def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = N
     return folder
 
 
+def generate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:
+    """The rows of the sources and what models make of them; nothing is checked or trained. `run` goes on from there."""
+    if not recipe.generate:
+        raise RecipeError(f"{recipe.name}: nothing to generate; the recipe has no `generate` section")
+    with entered(recipe, folder, text, watch) as work:
+        data_digest = read_stage(work)
+        return generate_stage(work, data_digest)
+
+
+def read_stage(work: Work) -> str:
+    """The data stage; its digest."""
+    digest = digests.data(work.recipe)
+    work.stage("data", digest, ["data"], lambda: read_data(work))
+    return digest
+
+
+def generate_stage(work: Work, data_digest: str) -> runs.Done:
+    """The generated stage of a recipe that has one."""
+    digest = digests.generated(work.recipe, work.student.weights, data_digest)
+    return work.stage("generated", digest, ["generated"], lambda: generated(work))
+
+
 def rows(work: Work) -> tuple[Data, str, str]:
-    """The data and curated stages: the rows as they are trained, and the digests of both."""
+    """The data, generated and curated stages: the rows as they are trained, and the digests of the first and last."""
     recipe, folder = work.recipe, work.folder
-    data_digest = digests.data(recipe)
-    work.stage("data", data_digest, ["data"], lambda: read_data(work))
-    curated_digest = digests.curated(recipe, work.student.weights, data_digest)
+    data_digest = read_stage(work)
+    made_digest = generate_stage(work, data_digest).digest if recipe.generate else data_digest
+    curated_digest = digests.curated(recipe, work.student.weights, made_digest)
     files = ["curated", "dropped.jsonl", "curation.html", "curation.md"]
     work.stage("curated", curated_digest, files, lambda: curated(work))
     return preparing.stored(folder / "curated", recipe), data_digest, curated_digest
@@ -120,19 +143,36 @@ def read_data(work: Work) -> dict[str, Any]:
     return {"sources": data.counts()}
 
 
+def generated(work: Work) -> dict[str, Any]:
+    """Let the recipe's strategies make rows."""
+    recipe, folder = work.recipe, work.folder
+    with Opened(recipe.llms, folder / "llms") as llms:
+        found = generating.generated(
+            recipe,
+            preparing.stored(folder / "data", recipe),
+            folder,
+            lambda name: asked_by(work, llms, name),
+            lambda name: digests.answering_as(recipe, name, work.student.weights),
+            work.watch,
+            llms.facts,
+        )
+        return {**found, "llms": llms.facts()}
+
+
+def asked_by(work: Work, llms: Opened, name: str) -> LLM:
+    """The LLM that a strategy or check names: one of the recipe's, or its start model."""
+    return work.student.answering() if name == START and name not in work.recipe.llms else llms(name)
+
+
 def curated(work: Work) -> dict[str, Any]:
     """Rewrite and check the training rows; what was found is written before a check that failed ends the run."""
     count = work.student.count if any(curating.counts_tokens(check) for check in work.recipe.curate) else None
     with Opened(work.recipe.llms, work.folder / "llms") as llms:
-
-        def model(name: str) -> LLM:
-            return work.student.answering() if name == "start" and name not in work.recipe.llms else llms(name)
-
         found = curating.curate(
             work.recipe,
-            preparing.stored(work.folder / "data", work.recipe),
+            generating.with_made(preparing.stored(work.folder / "data", work.recipe), work.recipe, work.folder),
             count=count,
-            model=model,
+            model=lambda name: asked_by(work, llms, name),
             folder=work.folder / "asked",
             tell=lambda name, total: counting(work.watch, f"curate: {name}", total),
         )

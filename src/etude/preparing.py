@@ -136,6 +136,9 @@ def refusal(bad: Sequence[tuple[str, BadRow]], most: int) -> str:
 
 def template_of(recipe: Recipe, name: str) -> templates.Template | None:
     """The template that words a source's rows, or None for rows that are worded already."""
+    if name in recipe.generate:
+        strategy = recipe.generate[name]
+        return template_of(recipe, strategy.rows) if strategy.rows and strategy.keeps_fields else None
     source = recipe.sources[name]
     return templates.load(source.template, getattr(source, "labels", {}).values()) if source.template else None
 
@@ -317,11 +320,11 @@ def as_row(record: Record) -> dict[str, Any]:
 
 def stored(folder: Path, recipe: Recipe) -> Data:
     """The rows as `write` left them in `folder`."""
-    found: dict[str, dict[str, list[Record]]] = {name: {"train": [], "validation": [], "test": []} for name in recipe.sources}
+    found: dict[str, dict[str, list[Record]]] = {name: {"train": [], "validation": [], "test": []} for name in recipe.data_names()}
     for part in PARTS:
         for row in journal.read(folder / f"{part}.jsonl"):
             found[row["source"]][part].append(as_record(row))
-    left: dict[str, list[tuple[Record, Fate]]] = {name: [] for name in recipe.sources}
+    left: dict[str, list[tuple[Record, Fate]]] = {name: [] for name in recipe.data_names()}
     bad = []
     for row in journal.read(folder / "dropped.jsonl"):
         if "id" in row:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from etude import journal
 from etude.catalog import Settings, note
@@ -21,6 +21,7 @@ from etude.failures import RecipeError, nearest
 from etude.formats import FORMATS, FormatSettings
 from etude.formats.jinja import Auto
 from etude.formats.training_turns import TrainOn
+from etude.generation import STRATEGIES, Strategy
 from etude.mixing import Mixture
 from etude.models import LLMS, LLMSettings
 from etude.scoring import Task
@@ -36,7 +37,17 @@ MOST_BYTES = 1_000_000
 SECRET = {"api_key_env", "base_url", "headers"}
 """Keys whose values a message never repeats: somebody may have put a key there."""
 
+DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+START = "start"
+"""What the recipe's own start model is called where an LLM is named."""
+
+
+def llms_of(strategy: Strategy) -> list[str]:
+    """The LLMs that a strategy names: its settings called `llm`, `judge` and the like."""
+    return [name for field in ("llm", "judge", "teacher") if isinstance(name := getattr(strategy, field, None), str) and name]
 
 
 class Recipe(Settings):
@@ -46,10 +57,11 @@ class Recipe(Settings):
     """Name of the run; its folder is runs/<name>."""
     model: str
     """Start model: an alias (smollm2-135m-instruct), a folder, a GGUF file, hf://owner/name@revision, pypi:package==version."""
-    sources: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Annotated[Source, SOURCES]], Field(min_length=1)
-    ]
-    """Named data sets."""
+    sources: dict[DataName, Annotated[Source, SOURCES]] = Field(default={})
+    """Named data sets; at least one, here or made by `generate`."""
+    generate: dict[DataName, Annotated[Strategy, STRATEGIES]] = Field(default={})
+    """Named data sets that a model makes, in order; each starts from the training rows of a source (or of one made before it), and all
+    its rows are for training."""
     split: Split = Split()
     """Which rows are for training, validation and test."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
@@ -62,8 +74,8 @@ class Recipe(Settings):
     """Checks of the training rows, in order; each drops rows with a reason. `standard` and `thorough` stand for lists of them.
     `contamination` comes last where it is not named: training rows that hold a test question always leave, unless
     the recipe says `{type: contamination, drop: false}`."""
-    llms: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], Annotated[LLMSettings, LLMS]] = Field(default={})
-    """Named models that checks (and judges) ask: any OpenAI-compatible server, a model on this machine, fixed answers."""
+    llms: dict[DataName, Annotated[LLMSettings, LLMS]] = Field(default={})
+    """Named models that strategies, checks and judges ask: any OpenAI-compatible server, a model on this machine, fixed answers."""
     mixture: Mixture = Mixture()
     """How much of each source is trained; by default every training row once."""
     format: Annotated[FormatSettings, FORMATS] = Auto()
@@ -103,6 +115,27 @@ class Recipe(Settings):
         whole = [one for item in listed for one in (PRESETS[item] if isinstance(item, str) and item in PRESETS else (item,))]
         names = [one if isinstance(one, str) else one.get("type") if isinstance(one, Mapping) else CHECKS.name_of(one) for one in whole]
         return whole if "contamination" in names else [*whole, "contamination"]
+
+    @model_validator(mode="after")
+    def know_the_data(self) -> Recipe:
+        """Some data; made data under names of their own, each from rows and a model that there are."""
+        if not self.sources and not self.generate:
+            raise ValueError("sources: a recipe needs data: a source, or something to generate")
+        known = dict.fromkeys(self.sources)
+        for name, strategy in self.generate.items():
+            if name in known:
+                raise ValueError(f"generate.{name}: a source has this name already")
+            if strategy.rows and strategy.rows not in known:
+                raise ValueError(f"generate.{name}.rows: no data named {strategy.rows!r} before it{nearest(strategy.rows, known)}")
+            for llm in llms_of(strategy):
+                if llm != START and llm not in self.llms:
+                    raise ValueError(f"generate.{name}: no LLM named {llm!r} in llms{nearest(llm, self.llms)}, and it is not {START!r}")
+            known[name] = None
+        return self
+
+    def data_names(self) -> tuple[str, ...]:
+        """Sources and made data, in order."""
+        return (*self.sources, *self.generate)
 
     def tasks(self) -> tuple[Task, ...]:
         """The tasks to score, defaults filled in; raises RecipeError for a task without a source."""
@@ -284,6 +317,15 @@ def build(raw: Mapping[str, Any], where: str = "recipe", text: str = "") -> Reci
         raise RecipeError("\n".join(explain(item, where, text) for item in error.errors(include_url=False))) from error
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def with_documents(recipe: Recipe, documents: Path) -> Recipe:
+    """The recipe with every strategy that reads documents reading these; raises RecipeError where none does."""
+    given = {"documents": str(documents)}
+    changed = {name: one.model_copy(update=given) for name, one in recipe.generate.items() if "documents" in type(one).model_fields}  # type: ignore[attr-defined]
+    if not changed:
+        raise RecipeError(f"--from {documents}: the recipe has no strategy that reads documents, such as {{type: back_translation}}")
+    return recipe.model_copy(update={"generate": {**recipe.generate, **changed}})
 
 
 def explain(item: Mapping[str, Any], where: str, text: str) -> str:

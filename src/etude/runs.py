@@ -5,8 +5,9 @@ runs/<name>/
   recipe.yaml            as given              recipe.resolved.yaml   every default filled in
   manifest.json          versions, machine, inputs, licences, seeds
   data/{train,validation,test,dropped}.jsonl   Records after the split
+  generated/<name>/{rows,refused}.jsonl        what models made, and what was refused by which rule
   curated/...            the same after rewrites and checks; steps.json: what each found; rewritten.jsonl
-  asked/                 what checks that ask a model were told, kept for the next run of the same folder
+  asked/                 what strategies and checks that ask a model were told, kept for the next run of the same folder
   dropped.jsonl          every row that left, with its reason
   metrics.jsonl          a line a logged step  checkpoints/           while tuning
   model/                 the tuned model, for plain peft or transformers
@@ -35,10 +36,10 @@ from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe, build, parse, to_yaml
 from etude.scoring import Task
 
-STAGES = ("data", "curated", "encoded", "start", "baselines", "tune", "tuned")
+STAGES = ("data", "generated", "curated", "encoded", "start", "baselines", "tune", "tuned")
 """The stages of a run, in order; the report is written from what they leave."""
 
-REMADE = ("data", "curated", "encoded")
+REMADE = ("data", "generated", "curated", "encoded")
 """Stages that a changed recipe may do again in the same folder: seconds to minutes, and no answer or weight is lost."""
 
 SCHEMA = 1

@@ -17,6 +17,11 @@ def names() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in files("etude").joinpath("recipes").iterdir() if path.name.endswith(".yaml"))
 
 
+def recipe_path(name: str) -> Path:
+    """A shipped recipe's own file."""
+    return Path(str(files("etude").joinpath("recipes", f"{name}.yaml")))
+
+
 def start(name: str, origin: str, folder: Path) -> list[Path]:
     """Write `name`.yaml from a shipped recipe, and the schema that editors complete it by.
 

@@ -61,6 +61,11 @@ class Strategy(Protocol):
         ...
 
     @property
+    def keeps_fields(self) -> bool:
+        """Whether its rows have the fields of the rows given, and so their template; else they are worded already."""
+        ...
+
+    @property
     def count(self) -> int | None:
         """The rows wanted; None where the rows given decide."""
         ...

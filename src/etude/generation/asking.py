@@ -21,12 +21,13 @@ CHUNK = 64
 
 
 class Asking:
-    """Asks LLMs by name. `model` gives the LLM of a name; `path` is the journal of replies (None: nothing is kept); `told` hears the
-    number of replies that have just come, old ones included."""
+    """Asks LLMs by name. `model` gives the LLM of a name, `identity` what decides its answers (by default the name); `path` is the
+    journal of replies (None: nothing is kept). `told` hears the number of replies that have just come, old ones included."""
 
-    def __init__(self, model: Callable[[str], Any], path: Path | None = None, told: Callable[[int], None] = lambda replies: None) -> None:
+    def __init__(self, model: Callable[[str], Any], path: Path | None = None, identity: Callable[[str], str] = str) -> None:
         self.model = model
-        self.told = told
+        self.identity = identity
+        self.told: Callable[[int], None] = lambda replies: None
         self.known: dict[str, tuple[Answer, ...]] = {}
         if path is not None and path.exists():
             self.known = {line["key"]: tuple(Answer(**one) for one in line["answers"]) for line in journal.read(path)}
@@ -41,7 +42,8 @@ class Asking:
         goes on would not be the run that was never killed. Ids must differ between the questions of one strategy (they seed
         sampling): raises ValueError for one that came before with the same words.
         """
-        keys = [key(llm, conversation, sampling) for conversation in conversations]
+        identity = self.identity(llm)
+        keys = [key(identity, conversation, sampling) for conversation in conversations]
         again = [c.id for c, one in zip(conversations, keys, strict=True) if one in self.seen]
         if again or len(set(keys)) < len(keys):
             raise ValueError(f"a strategy asked the same question twice under one id: {(again or [c.id for c in conversations])[:3]}")
@@ -85,10 +87,10 @@ class Asking:
         self.close()
 
 
-def key(llm: str, conversation: Conversation, sampling: Sampling) -> str:
+def key(identity: str, conversation: Conversation, sampling: Sampling) -> str:
     """What a reply is known by."""
     told = [[m.role, m.content, m.context] for m in conversation.messages]
-    return journal.digest([llm, conversation.id, told, sampling.model_dump(mode="json")])
+    return journal.digest([identity, conversation.id, told, sampling.model_dump(mode="json")])
 
 
 def line(answer: Answer) -> dict[str, Any]:

@@ -27,11 +27,15 @@ class Tally:
         return {"made": self.made, "refused": dict(self.refused.most_common()), **self.facts}
 
 
-def generate(strategy: Strategy, given: Given, folder: Path, told: Callable[[Tally], None] = lambda tally: None) -> Tally:
+Told = Callable[[Tally, Made | Refused], None]
+"""Hears of every outcome, with the tally that counts it."""
+
+
+def generate(strategy: Strategy, given: Given, folder: Path, told: Told = lambda tally, outcome: None) -> Tally:
     """Write `rows.jsonl` and `refused.jsonl` into `folder`, a line each as it is decided.
 
     Lines that a killed run left are the same program's first ones: they are checked, not written again. Raises DataError where
-    they differ (the files were changed, or belong to other settings), and what the strategy raises. `told` hears of every outcome.
+    they differ (the files were changed, or belong to other settings), and what the strategy raises.
     """
     tally = Tally()
     with (
@@ -52,7 +56,7 @@ def generate(strategy: Strategy, given: Given, folder: Path, told: Callable[[Tal
             else:
                 tally.refused[outcome.rule] += 1
             tally.facts = given.ask.facts()
-            told(tally)
+            told(tally, outcome)
     tally.facts = given.ask.facts()
     return tally
 
