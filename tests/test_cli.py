@@ -1,4 +1,8 @@
-"""The command as a user types it: help, exit codes, one message a failure, signals."""
+"""The command as a user types it: help, exit codes, one message a failure, signals.
+
+What depends on the process itself is tried with a process of its own (`in_a_process`); the rest of the
+commands with a fork of this one, which has its libraries loaded (`etude`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import time
 import pytest
 
 from etude import journal
+from forked import etude, start
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +35,13 @@ def place(tmp_path_factory, model_folder):
     return folder
 
 
-def etude(place, *arguments, **given):
+def in_a_process(place, *arguments, **given):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **given}
     return subprocess.run([sys.executable, "-m", "etude.cli", *arguments], cwd=place, capture_output=True, text=True, env=environment)
 
 
 def test_the_main_job_and_reading_it_back(place):
-    done = etude(place, "run", "small.yaml", "tune.max_steps=2")
+    done = in_a_process(place, "run", "small.yaml", "tune.max_steps=2")
     assert done.returncode == 0, done.stderr
     for words in ("facts: start -> tuned, 95 % intervals, 8 held-out rows", "seconds: data", "report: runs/small/report.html", "try next:"):
         assert words in done.stdout
@@ -44,7 +49,7 @@ def test_the_main_job_and_reading_it_back(place):
     again = etude(place, "run", "small.yaml", "tune.max_steps=2", "--json")
     assert again.stderr.count("reused") == 7
     assert json.loads(again.stdout)["schema"] == 1
-    refused = etude(place, "run", "small.yaml", "tune.max_steps=3")
+    refused = in_a_process(place, "run", "small.yaml", "tune.max_steps=3")
     assert refused.returncode == 2
     assert "+  max_steps: 3" in refused.stderr
     assert "name=small-2" in refused.stderr
@@ -92,17 +97,20 @@ def test_failures_end_with_one_message_and_their_code(place, arguments, code, wo
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_its_code_and_the_run_goes_on_afterwards(place, number, code):
     name = f"stopped-{number}"
-    arguments = [sys.executable, "-m", "etude.cli", "run", "small.yaml", f"name={name}", "tune.epochs=400"]
-    with open(place / f"{name}.txt", "w+") as said:
-        child = subprocess.Popen(arguments, cwd=place, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        log = place / "runs" / name / "metrics.jsonl"
-        for _ in range(1200):
-            if log.exists() and log.stat().st_size > 400:
-                break
-            assert child.poll() is None, (place / f"{name}.txt").read_text()
-            time.sleep(0.1)
-        child.send_signal(number)
-        assert child.wait(60) == code
+    arguments = ["run", "small.yaml", f"name={name}", "tune.epochs=400"]
+    with open(place / f"{name}.txt", "w+b") as said:
+        if number == signal.SIGINT:
+            command = [sys.executable, "-m", "etude.cli", *arguments]
+            child = subprocess.Popen(command, cwd=place, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"}).pid
+        else:
+            child = start(place, *arguments, out=said, error=said)
+        log, latest = place / "runs" / name / "metrics.jsonl", time.monotonic() + 120
+        while not (log.exists() and log.stat().st_size > 400):
+            assert time.monotonic() < latest
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), (place / f"{name}.txt").read_text()
+            time.sleep(0.05)
+        os.kill(child, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
     assert "goes on from there" in (place / f"{name}.txt").read_text()
     steps = max(row["step"] for row in journal.read(log))
     assert (place / "runs" / name / "checkpoints" / f"step-{steps:06d}").is_dir()
@@ -125,7 +133,7 @@ def test_a_recipe_error_needs_no_heavy_library(place):
 
 
 def test_doctor_tells_of_keys_but_never_shows_one(place):
-    done = etude(place, "doctor", OPENAI_API_KEY="sk-canary-1234567890")
+    done = in_a_process(place, "doctor", OPENAI_API_KEY="sk-canary-1234567890")
     assert done.returncode == 0, done.stderr
     assert "canary" not in done.stdout + done.stderr
     found = json.loads(etude(place, "doctor", "--json", OPENAI_API_KEY="sk-canary-1234567890").stdout)

@@ -19,8 +19,8 @@ from etude.records import Prediction
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer draws, where the test is not about them."""
-    monkeypatch.setattr("etude.comparison.DRAWS", 400)
-    monkeypatch.setattr("etude.comparison.RESAMPLES", 200)
+    monkeypatch.setattr("etude.comparison.drawing.DRAWS", 400)
+    monkeypatch.setattr("etude.comparison.drawing.RESAMPLES", 200)
 
 
 def items(values: Any) -> np.ndarray:

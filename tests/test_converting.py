@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
-import sys
 import tracemalloc
 from itertools import permutations
 from pathlib import Path
@@ -20,6 +18,7 @@ from etude.converting.shapes import SHAPES, as_text, is_single
 from etude.failures import DataError, RecipeError
 from etude.records import BadRow, Conversation, Message, ToolCall
 from etude.sources import SOURCES
+from forked import etude
 
 SOURCE = {"alpaca": "alpaca", "sharegpt": "sharegpt", "messages": "messages", "prompt-completion": "prompt_completion"}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"town": {"type": "string"}}}}}
@@ -290,10 +289,6 @@ def test_memory_stays_flat(tmp_path, name):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + 1_000_000
-
-
-def etude(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "etude.cli", *words], cwd=place, capture_output=True, text=True)
 
 
 def test_the_command(tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from etude import importing, journal, recipe
 from etude.failures import RecipeError
 from etude.importing.rules import Given, slug
+from forked import etude
 
 LLAMA_FACTORY = """\
 ### model
@@ -396,10 +395,6 @@ def test_values_cannot_leave_their_comment(place):
     assert done.recipe.name == "qwen3-lora-sft"
     assert "\nname: evil" not in done.text
     assert "\nname: worse" not in done.text
-
-
-def etude(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "etude.cli", *words], cwd=place, capture_output=True, text=True)
 
 
 def test_the_command(place):

@@ -21,14 +21,16 @@ RANKS = [
     "range_test",
     "splitting generation curation mixing previewing training scoring",
     "comparison forgetting",
+    "judging",
     "recipe",
     "runs preparing manifest shipped tasks",
     "curating working generating",
     "reporting",
     "encoded answering digests",
+    "adjudicating",
     "pipeline",
     "loading",
-    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating",
+    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating refereeing",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
@@ -91,6 +93,8 @@ ALLOWED_SIDEWAYS = {
     ("planning", "doctor"),
     ("showing", "closing"),
     ("closing", "grading"),  # what it prints of one
+    ("comparing", "grading"),  # files of predictions
+    ("refereeing", "grading"),  # its reading of predictions
     ("harness", "loading"),  # a run by its name
     ("cleaning", "converting"),  # its reading of any format, and its writers
     ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV

@@ -58,8 +58,19 @@ ROWS = {
         }
         for i in range(4)
     ],
+    "ifeval": [
+        {
+            "key": i,
+            "prompt": f"Is {i} even? Answer with 'My answer is yes.', 'My answer is no.' or 'My answer is maybe.', without commas.",
+            "instruction_id_list": ["detectable_format:constrained_response", "punctuation:no_comma"],
+            "kwargs": [{}, {"num_words": None}],
+        }
+        for i in range(4)
+    ],
     "mt_bench": [{"question_id": i, "category": "writing", "turns": [f"Tell of {i}.", "Shorter."]} for i in range(4)],
 }
+RIGHT = {"ifeval": "My answer is yes."}
+"""The right answer to each row of a task whose rows hold none."""
 ASKED = [{"id": str(i), "question": f"When, {i}?", "answers": [{"text": "1851", "answer_start": 19}]} for i in range(4)]
 SQUAD = {"data": [{"title": "t", "paragraphs": [{"context": "The mill burned in 1851.", "qas": ASKED}]}]}
 
@@ -97,7 +108,7 @@ def test_every_task_reads_its_file_and_scores_the_right_answers_as_right(name, f
     assert len(asked) >= 4
     assert all(c.question().messages[-1].role == "user" for c in asked)
     metrics = [m for m in preparing.metrics_of(chosen, task) if not needs(m)]
-    rows = [scoring.answered(c, [c.answer()]) for c in asked]
+    rows = [scoring.answered(c, [RIGHT.get(name) or c.answer()]) for c in asked]
     for key, one in scoring.measure(rows, metrics, name).items():
         assert one.value == pytest.approx(METRICS.name_of(metrics[0]) and metrics[list(scoring.names(metrics)).index(key)].scale), key
     wrong = [scoring.answered(c, [""]) for c in asked]

@@ -10,7 +10,7 @@ from etude.models.weights import Weights, is_encoder_decoder
 from etude.recipe import Recipe, llms_of
 from etude.steps import LOSS
 
-VERSION = {"data": 2, "generated": 1, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 3, "tuned": 2}
+VERSION = {"data": 2, "generated": 1, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 3, "tuned": 2, "judged": 1}
 """Raised for a stage when its code changes its output, so that older output is not reused."""
 
 
@@ -90,11 +90,18 @@ def tuned(recipe: Recipe, asked: object, tune: str) -> str:
     return of("tuned", recipe, ("probes", "forgetting"), [tune, asked])
 
 
+def judged(recipe: Recipe, start: Weights, tuned: str) -> str:
+    """The judges' verdicts. `tuned`: the digest of the tuned model's answers, which stands for the start model's, too."""
+    judges = [(task.task, task.split, task.judge) for task in recipe.tasks() if task.judge is not None]
+    told = [[name, split, judge.model_dump(mode="json"), answering_as(recipe, judge.llm, start)] for name, split, judge in judges]
+    return of("judged", recipe, (), [tuned, told])
+
+
 def asking(recipe: Recipe) -> list[Any]:
     """What the answers to the tasks depend on: of the metrics only which log-probabilities they need."""
     return [
         [
-            task.model_dump(mode="json", exclude={"metrics"}),
+            task.model_dump(mode="json", exclude={"metrics", "judge"}),
             preparing.sampling_of(recipe, task).model_dump(mode="json"),
             sorted(preparing.needed(recipe, task)),
         ]

@@ -76,7 +76,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     return {
         "name": recipe.name,
         "model": {"name": found.name, "parameters": size},
-        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in runs.STAGES},
+        "stages": {stage: "done" if runs.record(folder, stage) else "to do" for stage in runs.stages_of(recipe)},
         "rows": {"sources": data.counts(), "train": len(rows), "dropped in encoding": dropped, "longest in tokens": most},
         "tuning": {"steps": len(steps), "tokens": tokens, "seconds": round(tuning)},
         "scoring": {"tasks": asked, "seconds": round(answering)},

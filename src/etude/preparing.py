@@ -37,6 +37,7 @@ CARRIED = (
     "kwargs",
     "category",
     "language",
+    "turn_references",
 )
 """Fields of a row that metrics read: programs' tests (HumanEval, MBPP), verifiable instructions (IFEval), a question's kind (MT-bench)."""
 
@@ -248,7 +249,7 @@ def needed(recipe: Recipe, task: Task) -> frozenset[str]:
     """Which log-probabilities the task's metrics read; with "outputs" where one reads answers (or there is no metric)."""
     metrics = metrics_of(recipe, task)
     found = {key for metric in metrics for key in needs(metric) if key in scoring.LOGPROBS}
-    return frozenset(found | ({"outputs"} if not metrics or any(reads_outputs(metric) for metric in metrics) else set()))
+    return frozenset(found | ({"outputs"} if not metrics or task.judge or any(reads_outputs(metric) for metric in metrics) else set()))
 
 
 def labels_of(recipe: Recipe, data: Data, task: Task) -> list[str]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import difflib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,19 @@ from etude.scoring import Task
 STAGES = ("data", "generated", "curated", "encoded", "start", "baselines", "tune", "tuned")
 """The stages of a run, in order; the report is written from what they leave."""
 
+OPTIONAL: dict[str, Callable[[Recipe], bool]] = {"generated": lambda recipe: bool(recipe.generate)}
+"""Stages that not every recipe has -> whether this one does."""
+
 REMADE = ("data", "generated", "curated", "encoded")
 """Stages that a changed recipe may do again in the same folder: seconds to minutes, and no answer or weight is lost."""
 
 SCHEMA = 1
 """Version of the run folder's layout; a newer one is refused."""
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The stages that the recipe has, in order."""
+    return tuple(stage for stage in STAGES if stage not in OPTIONAL or OPTIONAL[stage](recipe))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,43 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+class Judge(Settings):
+    """A model that judges answers: which of two is better, or how good one is (`etude.judging`)."""
+
+    spellings: ClassVar[Mapping[str, str]] = {"model": "llm", "judge": "llm", "criteria": "rubric"}
+
+    llm: str
+    """A name of the recipe's `llms`, or `start` for its start model."""
+    mode: Literal["pairwise", "single"] = "pairwise"
+    """`pairwise`: the tuned answer against the start model's, in both orders. `single`: a grade from 1 to 10 for each answer."""
+    rubric: str = ""
+    """What is judged, in your words, in place of the built-in criteria: the end of "Compare their answers by ..."."""
+    references: Literal["category", "always", "never"] = "category"
+    """When the judge sees a row's reference: where its `category` is one of `reference_categories`, always, or never."""
+    reference_categories: tuple[str, ...] = ("math", "reasoning", "coding")
+    """Categories that have one right answer (MT-bench's three)."""
+    reply: Literal["auto", "choose", "text"] = "auto"
+    """How verdicts are had: the likeliest one by log-probability, or read from the reply's last line; `auto` is the first where the model can."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """How often one question is asked at most until its reply can be read."""
+    sampling: Sampling = Sampling(max_new_tokens=1024)
+    """How replies are drawn; greedily unless said otherwise."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Most items judged, the smallest ids (hashes) first; by default all that are scored."""
+    most_characters: Annotated[int, Field(ge=200)] = 12000
+    """Characters of one text that the judge is shown; the middle of longer ones is left out, and counted."""
+    least_agreement: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """The share of the answer key that the judge must find; below it, it is disqualified."""
+    attacks_allowed: Annotated[int, Field(ge=0)] = 0
+    """Planted attacks that may move the judge; beyond it, it is disqualified."""
+    most_unreadable: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of questions that may stay without a readable verdict; beyond it, the judge is disqualified."""
+    length_control: bool = True
+    """Whether the win rate at equal lengths is estimated, too (pairwise; needs scikit-learn)."""
+    seed: int = 0
+    """Seed of the marks around the texts, and of the tests."""
+
+
 class Task(Settings):
     """One thing that is scored before and after tuning."""
 
@@ -48,6 +85,8 @@ class Task(Settings):
     """Most rows asked, chosen by the hash of their ids."""
     sampling: Sampling | None = None
     """How answers are drawn; by default greedily, as long as the template suggests."""
+    judge: Judge | None = None
+    """A model that judges the answers of both arms, beside the metrics."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +118,7 @@ class Odds(Protocol):
         ...
 
 
-OWN = ("id", "question", "outputs", "references", "finish", "near_ties", "turns")
+OWN = ("id", "question", "outputs", "references", "finish", "near_ties", "turns", "then")
 """The keys of a row that are no metric's."""
 
 LOGPROBS = ("token_logprobs", "label_logprobs", "choice_logprobs")
@@ -176,6 +215,7 @@ def answered(conversation: Conversation, outputs: Sequence[str], finish: Sequenc
         "finish": list(finish),
         "near_ties": near_ties,
         **({"choices": list(conversation.notes["choices"])} if conversation.notes.get("choices") else {}),
+        **({"then": list(conversation.notes["then"])} if conversation.notes.get("then") else {}),
         **conversation.notes.get("fields", {}),
     }
 

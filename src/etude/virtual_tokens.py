@@ -3,6 +3,8 @@
 Prompt and P-tuning learn vectors that stand where the embeddings of tokens would; prefix tuning learns the keys and
 values of every layer. No virtual token sees a real one, so they are computed once a pack and once a batch of prompts,
 and everything behind attends to them like to a shared prefix. Positions of real tokens begin behind them, as in peft.
+
+An encoder's virtual tokens do see the row, so there they stand before every source (`in_source`), as peft puts them.
 """
 
 from __future__ import annotations
@@ -16,22 +18,31 @@ if TYPE_CHECKING:
 
 
 def count(model: PreTrainedModel) -> int:
-    """Virtual tokens in front of every row: 0 without a prompt method. An encoder-decoder's are left to peft."""
+    """Virtual tokens in front of every row of a decoder-only model: 0 without a prompt method."""
     config = settings(model)
     return int(config.num_virtual_tokens) if config is not None else 0
 
 
+def in_source(model: PreTrainedModel) -> int:
+    """Virtual tokens in front of every source of an encoder-decoder: 0 without a prompt method."""
+    config = learned(model)
+    return int(config.num_virtual_tokens) if config is not None and model.config.is_encoder_decoder else 0
+
+
 def settings(model: PreTrainedModel) -> Any:
+    """peft's settings of a decoder-only model's prompt method, or None."""
+    return None if getattr(model.config, "is_encoder_decoder", False) else learned(model)
+
+
+def learned(model: PreTrainedModel) -> Any:
     """peft's settings of the model's prompt method, or None."""
-    if not hasattr(model, "peft_config") or getattr(model.config, "is_encoder_decoder", False):
-        return None
-    config = getattr(model, "active_peft_config", None)
+    config = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
     return config if config is not None and config.is_prompt_learning else None
 
 
 def bare(model: PreTrainedModel) -> PreTrainedModel:
     """The model that reads the virtual tokens: without the wrapper that would put them in again."""
-    return model.get_base_model() if count(model) else model
+    return model.get_base_model() if learned(model) is not None else model
 
 
 def in_cache(model: PreTrainedModel) -> bool:
@@ -47,6 +58,16 @@ def embedded(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     wrapped: Any = model
     own = bare(model).get_input_embeddings()(ids)
     return torch.cat([wrapped.get_prompt(batch_size=len(ids)).to(own.dtype), own], 1)
+
+
+def source(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The arguments of an encoder's forward pass that bring `ids` (rows, tokens), masked by `mask`, and the virtual tokens before them."""
+    import torch
+
+    ahead = in_source(model)
+    if not ahead:
+        return {"input_ids": ids, "attention_mask": mask}
+    return {"inputs_embeds": embedded(model, ids), "attention_mask": torch.cat([mask.new_ones(len(mask), ahead), mask], 1)}
 
 
 def given(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, Any]:

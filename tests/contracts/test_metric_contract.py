@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from etude.failures import DataError
-from etude.metrics import METRICS, bounds, lower_is_better, needs, reads_outputs
+from etude.metrics import METRICS, bounds, lower_is_better, needs, reads_outputs, reads_references
 from etude.records import Prediction
 
 LINES = ["the cat sat on the mat", "a dog ran after a ball", "two birds sing in the tree"]
@@ -22,7 +22,8 @@ DOUBTFUL = -30.0
 def fields(truth: str, right: bool) -> dict[str, Any]:
     """What metrics of log-probabilities read: a model that is sure of the truth, or of anything else."""
     labels = dict.fromkeys((*LINES, OTHER), DOUBTFUL) | {truth if right else next(line for line in LINES if line != truth): -1e-9}
-    return {"label_logprobs": labels, "choices": [*LINES, OTHER], "token_logprobs": [-1e-9 if right else DOUBTFUL] * 3}
+    asked = {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": [truth]}]}
+    return {"label_logprobs": labels, "choices": [*LINES, OTHER], "token_logprobs": [-1e-9 if right else DOUBTFUL] * 3, **asked}
 
 
 def predictions(*outputs: str, references: tuple[str, ...] = ()) -> list[Prediction]:
@@ -132,7 +133,7 @@ def test_signature_says_how(metric: Any) -> None:
     rows = predictions(*LINES, references=("other",))
     name, *parts = metric.signature(rows).split("|")
     assert name == METRICS.name_of(metric)
-    assert "nrefs:2" in parts
+    assert ("nrefs:2" in parts) == reads_references(metric)
     assert all(part.count(":") >= 1 for part in parts)
     assert "nrefs" not in metric.signature()
     assert metric.signature().split("|")[0] == name

@@ -73,6 +73,13 @@ def natural_instructions(folder: Path):
     return {"path": str(path)}, {6, 7}, "input != ''"
 
 
+def instances(folder: Path):
+    rows = [{"instruction": f"Q{i}?", "instances": [{"input": "", "output": "A."}], "is_classification": False} for i in range(4)]
+    rows.append({"instruction": "Q?", "instances": [{"input": "I", "output": "A."}, 7]})
+    settings, bad = lines(folder, rows, {"instruction": "Q?", "instances": []}, {"instruction": 1, "instances": [{"output": "A."}]})
+    return settings, {5, *bad}, "input != 'x'"
+
+
 def oasst(folder: Path):
     def tree(i):
         answer = {"message_id": f"a{i}", "text": "A.", "role": "assistant", "replies": []}
@@ -107,7 +114,8 @@ def dataset_info(folder: Path):
 
 EXAMPLES = {
     "alpaca": alpaca, "auto": alpaca, "code_tasks": code_tasks, "columns": columns, "dataset_info": dataset_info,
-    "inputs_targets": inputs_targets, "messages": messages, "natural_instructions": natural_instructions, "oasst": oasst,
+    "inputs_targets": inputs_targets, "instances": instances, "messages": messages,
+    "natural_instructions": natural_instructions, "oasst": oasst,
     "prompt_completion": prompt_completion, "questions": questions, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib, "text": text,
 }  # fmt: skip
 

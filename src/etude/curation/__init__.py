@@ -49,6 +49,7 @@ REWRITES = Catalog(
         "remove_comments": "etude.curation.comments:RemoveComments",
         "mask_secrets": "etude.curation.secrets:MaskSecrets",
         "strip_invisible": "etude.curation.invisible:StripInvisible",
+        "reasoning_level": "etude.curation.levels:ReasoningLevel",
     },
 )
 

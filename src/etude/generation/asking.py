@@ -29,8 +29,12 @@ class Asking:
         self.identity = identity
         self.told: Callable[[int], None] = lambda replies: None
         self.known: dict[str, tuple[Answer, ...]] = {}
-        if path is not None and path.exists():
-            self.known = {line["key"]: tuple(Answer(**one) for one in line["answers"]) for line in journal.read(path)}
+        self.values: dict[str, Any] = {}
+        for line in journal.read(path) if path is not None and path.exists() else ():
+            if "value" in line:
+                self.values[line["key"]] = line["value"]
+            else:
+                self.known[line["key"]] = tuple(Answer(**one) for one in line["answers"])
         self.lines = journal.Journal(path) if path is not None else None
         self.asked = self.from_journal = self.tokens = 0
         self.seen: set[str] = set()
@@ -70,6 +74,17 @@ class Asking:
                 self.asked += 1
                 self.tokens += sum(answer.tokens for answer in answers)
                 self.told(1)
+
+    def kept(self, keys: Sequence[str], find: Callable[[Sequence[int]], Sequence[Any]]) -> list[Any]:
+        """A JSON value for each key, found once and kept as replies are, since finding it again might give another (a program that ran
+        out of time on a busy machine). `find` is told the places of the keys that are not known."""
+        for start in range(0, len(missing := [place for place, one in enumerate(keys) if one not in self.values]), CHUNK):
+            part = missing[start : start + CHUNK]
+            for place, value in zip(part, find(part), strict=True):
+                self.values[keys[place]] = value
+                if self.lines:
+                    self.lines.append({"key": keys[place], "value": value})
+        return [self.values[one] for one in keys]
 
     def facts(self) -> dict[str, int]:
         """What was asked now and before, and the tokens of the answers that came now."""

@@ -82,6 +82,7 @@ METRICS = Catalog(
         "recall": "etude.metrics.confusion:Recall",
         "matthews": "etude.metrics.confusion:Matthews",
         "exact_match": "etude.metrics.exact:ExactMatch",
+        "final_answer": "etude.metrics.exact:FinalAnswer",
         "squad_em": "etude.metrics.squad:SquadEm",
         "squad_f1": "etude.metrics.squad:SquadF1",
         "math": "etude.metrics.math:Math",
@@ -102,5 +103,6 @@ METRICS = Catalog(
         "brier": "etude.metrics.calibration:Brier",
         "pass_at_k": "etude.metrics.pass_at_k:PassAtK",
         "pass_at_10": "etude.metrics.pass_at_k:PassAt10",
+        "ifeval": "etude.metrics.ifeval:IFEval",
     },
 )

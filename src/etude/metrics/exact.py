@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from etude.catalog import Settings
-from etude.metrics.classification import MARKER
 from etude.metrics.items import described, mean, valued
 from etude.records import Prediction
+from etude.templates.reasoning import bare, marked_answer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ class ExactMatch(Settings):
     """The share of outputs that equal one of their references; space around both never counts."""
 
     scale: ClassVar[float] = 1.0
+    name: ClassVar[str] = "exact_match"
 
     ignore_case: bool = False
     """Compare without regard to case (Unicode case folding)."""
@@ -28,11 +29,12 @@ class ExactMatch(Settings):
     """Leave out punctuation and symbols (Unicode categories P and S), unless nothing else is there."""
 
     extract: Literal["none", "answer"] = "none"
-    """answer: compare the rest of the line after the last "answer is", "answer:", "label:" or "####" of an output that has one."""
+    r"""answer: compare final answers, what the last "answer is", "answer:", `\boxed{}` or last line with "####" says, in the output and in
+    its references; a text without such a mark is its own answer. Quotes, asterisks and a full stop around an answer do not count."""
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
         """float64, shape (predictions, 2): share of the item's outputs that match, and 1."""
-        return valued(predictions, lambda output, references: float(self.plain(self.answer(output)) in map(self.plain, references)))
+        return valued(predictions, lambda output, references: float(self.shown(output) in map(self.shown, references)))
 
     def score(self, totals: np.ndarray) -> float:
         """The share of matches, 0 to 1, from summed statistics, shape (2,)."""
@@ -41,7 +43,7 @@ class ExactMatch(Settings):
     def signature(self, predictions: Sequence[Prediction] = ()) -> str:
         """How the number was made."""
         return described(
-            "exact_match",
+            self.name,
             {
                 "case": "lc" if self.ignore_case else "mixed",
                 "space": not self.ignore_whitespace,
@@ -51,10 +53,9 @@ class ExactMatch(Settings):
             predictions,
         )
 
-    def answer(self, output: str) -> str:
-        """The part of an output that is its answer."""
-        ends = [match.end() for match in MARKER.finditer(output)] if self.extract == "answer" else []
-        return next((line for line in output[ends[-1] :].splitlines() if line.strip()), "") if ends else output
+    def shown(self, text: str) -> str:
+        """The part of a text that is its answer, as it is compared."""
+        return self.plain(marked_answer(text) or bare(text) if self.extract == "answer" else text)
 
     def plain(self, text: str) -> str:
         """The text as it is compared."""
@@ -64,3 +65,12 @@ class ExactMatch(Settings):
             letters = "".join(c for c in text if unicodedata.category(c)[0] not in "PS")
             text = letters if letters.strip() else text
         return " ".join(text.split()) if self.ignore_whitespace else text.strip()
+
+
+class FinalAnswer(ExactMatch):
+    """The share of outputs whose final answer equals a reference's: `exact_match` with `extract: answer`, for answers with reasoning."""
+
+    name: ClassVar[str] = "final_answer"
+
+    extract: Literal["none", "answer"] = "answer"
+    """Where the answer is in a text, as in `exact_match`."""

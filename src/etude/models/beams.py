@@ -85,7 +85,8 @@ def beams(
             virtual_tokens.begin(model, given["past_key_values"], len(prompts) * sampling.num_beams)
         if sampled:
             torch.manual_seed(seed)
-        output = inner.generate(input_ids=ids, attention_mask=mask, generation_config=config, **given)
+        read = virtual_tokens.source(model, ids, mask) if paired else {"input_ids": ids, "attention_mask": mask}
+        output = inner.generate(**read, generation_config=config, **given)
     answers = output[:, 1 if paired else ids.shape[1] :].tolist()  # a decoder's output begins with its start token
     return [
         [until_end(index, row, stops, ended, pad) for row in answers[index * sampling.n : (index + 1) * sampling.n]]

@@ -198,7 +198,7 @@ class Local:
         where its config does not say, as T5's, whose positions are relative."""
         text = self.model.config.get_text_config()
         most = getattr(text, "max_position_embeddings", None)
-        return int(most) - virtual_tokens.count(self.model) if most else None
+        return int(most) - virtual_tokens.count(self.model) - virtual_tokens.in_source(self.model) if most else None
 
     def logprobs(self, conversations: Sequence[Conversation], progress: Progress | None = None) -> list[np.ndarray]:
         """For each conversation, the natural log-probability of each trained token, float32 (trained tokens,).

@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from etude import pairs
+from etude import pairs, virtual_tokens
 from etude.models import Sampling
 from etude.models.caches import Layer
 from etude.models.decoding import LEAVE, Batch, Drawn, Ended, Live, Uniforms, admitted, choose, finished, leave, processors, still
@@ -22,16 +22,17 @@ from etude.models.reading import alike
 
 
 def encode(model: PreTrainedModel, sources: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The encoder's output, float (rows, longest, width), and int64 (rows, longest), 1 where a token is real. Rows of like
-    length are read together, whatever their order."""
-    device = next(model.parameters()).device
+    """The encoder's output, float (rows, longest, width), and int64 (rows, longest), 1 where a token is real; virtual tokens count as
+    real. Rows of like length are read together, whatever their order."""
+    device, ahead = next(model.parameters()).device, virtual_tokens.in_source(model)
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
-    longest = len(sources[order[0]])
+    longest = ahead + len(sources[order[0]])
     states: list[torch.Tensor] = [torch.empty(0)] * len(sources)
     mask = torch.from_numpy(pairs.filled(sources)[1]).to(device)
+    mask = torch.cat([mask.new_ones(len(mask), ahead), mask], 1)
     for low, high in alike([len(sources[index]) for index in order]):
         ids, own = (torch.from_numpy(part).to(device) for part in pairs.filled([sources[index] for index in order[low:high]]))
-        read = model.get_encoder()(input_ids=ids, attention_mask=own).last_hidden_state
+        read = model.get_encoder()(**virtual_tokens.source(model, ids, own)).last_hidden_state
         read = torch.nn.functional.pad(read, (0, 0, 0, longest - read.shape[1]))
         for index, state in zip(order[low:high], read, strict=True):
             states[index] = state
@@ -46,7 +47,7 @@ def written(
     cache: EncoderDecoderCache | None = None,
 ) -> torch.Tensor:
     """Logits (rows, tokens, vocabulary) behind `inputs` (rows, tokens), which the decoder reads after what `cache` holds."""
-    output = model(
+    output = virtual_tokens.bare(model)(
         encoder_outputs=BaseModelOutput(last_hidden_state=states),
         attention_mask=mask,
         decoder_input_ids=inputs,

@@ -42,7 +42,7 @@ def gather(folder: Path) -> Findings:
     Raises DataError naming the stage that has not been done yet.
     """
     recipe = runs.recipe_of(folder)
-    done = {stage: runs.record(folder, stage) for stage in runs.STAGES}
+    done = {stage: runs.record(folder, stage) for stage in runs.stages_of(recipe)}
     missing = [stage for stage, record in done.items() if record is None]
     if missing:
         raise DataError(f"{folder}: stage {missing[0]!r} has not been done; `etude run` goes on from there")

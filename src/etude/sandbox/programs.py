@@ -49,7 +49,8 @@ class Limits:
 
     `seconds` on the clock, `cpu_seconds` of processor time (whole seconds; all its threads), `memory_mb` MiB of address space (of data,
     for JavaScript, whose engine reserves far more than it uses), `output_bytes` on both standard streams, `file_bytes` a file,
-    `disk_bytes` and `files` in all, `threads`, `code_bytes` of its text (UTF-8, checks included)."""
+    `disk_bytes` and `files` in all, `threads`, `code_bytes` of its text (UTF-8, checks included). `keep_output`: what it prints is
+    given back in the verdict."""
 
     seconds: float = 10.0
     cpu_seconds: int = 3
@@ -60,6 +61,7 @@ class Limits:
     files: int = 1000
     threads: int = 64
     code_bytes: int = 4 << 20
+    keep_output: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -68,12 +70,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a program. `detail`: its error in one line, where there is one; `rung`: the jail it ran in."""
+    """What became of a program. `detail`: its error in one line, where there is one; `rung`: the jail it ran in; `output`: what it printed on both
+    streams, where the limits keep it (text of an untrusted program: whoever reads it checks it)."""
 
     kind: Kind
     detail: str = ""
     rung: str = ""
     seconds: float = 0.0
+    output: str = ""
 
     @property
     def passed(self) -> bool:

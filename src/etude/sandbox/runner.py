@@ -242,12 +242,12 @@ def hand_over(warden: Warden, programs: Sequence[Program], waiting: list[int], l
 
 def verdict(frame: dict[str, Any], nonce: str, rung: ladder.Rung) -> Verdict | None:
     """What a warden's answer says; None where the program was not run. Only the nonce is a pass."""
-    seconds = float(frame["seconds"])
+    seconds, output = float(frame["seconds"]), str(frame.get("output", ""))
     if frame["reason"]:
         kind, _, detail = str(frame["reason"]).partition(":")
         return Verdict(cast(Kind, kind), detail, rung.described, seconds)
     if frame["said"] == nonce:
-        return Verdict("passed", "", rung.described, seconds)
+        return Verdict("passed", "", rung.described, seconds, output)
     try:
         said = json.loads(frame["said"])
         kind, detail = said["kind"], str(said["detail"])[:400]

@@ -77,6 +77,7 @@ class Watched:
     limits: Limits
     began: float = field(default_factory=time.monotonic)
     printed: int = 0
+    kept: bytearray = field(default_factory=bytearray)
     said: bytes = b""
     reason: str = ""
 
@@ -102,6 +103,8 @@ class Watched:
                     if self.printed > self.limits.output_bytes:
                         self.end("output")
                         return
+                    if self.limits.keep_output:
+                        self.kept += part
                 elif len(self.said) < 8192:
                     self.said += part
                 else:
@@ -180,7 +183,7 @@ def ended(child_status: int, used: resource.struct_rusage, limits: Limits) -> st
 
 
 def judge(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one program: `{"said", "reason", "seconds", "cpu"}`; `said` is the nonce, or a report as JSON."""
+    """Run one program: `{"said", "reason", "seconds", "cpu", "output"}`; `said` is the nonce, or a report as JSON."""
     limits = Limits(**asked["limits"])
     program = Program(**asked["program"])
     folder = tempfile.mkdtemp(prefix="box-", dir=os.getcwd())
@@ -205,7 +208,8 @@ def judge(asked: Mapping[str, Any]) -> dict[str, Any]:
         sys.exit(0)
     seconds = round(time.monotonic() - watched.began, 4)
     said = watched.said.decode("utf-8", "replace")
-    return {"said": said, "reason": watched.reason, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime}
+    output = watched.kept.decode("utf-8", "replace")
+    return {"said": said, "reason": watched.reason, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "output": output}
 
 
 def child(program: Program, limits: Limits, asked: Mapping[str, Any], folder: str, ends: tuple[int, int, int], warden: int) -> NoReturn:

@@ -59,4 +59,6 @@ def build(key: str, cells: dict[str, Any]) -> dict[str, Any]:
     references = cells.get("reference")
     if isinstance(references, list | tuple) and references:
         found["output"] = str(references[0])
+    if isinstance(references, list | tuple) and len(references) > 1:
+        found["turn_references"] = [str(one) for one in references]
     return found | {name: cells[name] for name in ("category",) if isinstance(cells.get(name), str)}

@@ -220,12 +220,21 @@ def code_tasks(rows: Sequence[Cells], columns: Sequence[str]) -> Look:
     return Look()
 
 
+def instances(rows: Sequence[Cells], columns: Sequence[str]) -> Look:
+    """Self-Instruct's tasks with their instances."""
+    found = turn_keys(rows, "instances")
+    if "output" in found and mostly(rows, texts("instruction")):
+        return Look(f"columns {shown(columns)}: tasks with instances (Self-Instruct)")
+    return Look()
+
+
 LOOKS: dict[str, Callable[[Sequence[Cells], Sequence[str]], Look]] = {
     "alpaca": alpaca,
     "messages": messages,
     "sharegpt": sharegpt,
     "prompt_completion": prompt_completion,
     "inputs_targets": inputs_targets,
+    "instances": instances,
     "oasst": oasst,
     "squad": squad,
     "code_tasks": code_tasks,

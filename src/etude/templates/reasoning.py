@@ -32,14 +32,18 @@ def answer_of(text: str) -> str:
     (GSM8K); without any of them the last number; else the whole text, stripped. A full stop at the end, quotes,
     asterisks and dollar signs around it are left out; numbers stay as they were written.
     """
+    if answer := marked_answer(text):
+        return answer
+    numbers = [found[0] for found in NUMBER.finditer(text) if found[0]]
+    return numbers[-1] if numbers else text.strip()
+
+
+def marked_answer(text: str) -> str:
+    """What the last mark of an answer says, as `answer_of` has it; "" where there is no mark."""
     marks = [(found.end(), after(text, found.end())) for found in STATED.finditer(text)]
     marks += [(found.start("rest"), found["rest"]) for found in HASHES.finditer(text)]
     marks += [boxed(text)]
-    for _, said in sorted(marks, reverse=True):
-        if answer := bare(said):
-            return answer
-    numbers = [found[0] for found in NUMBER.finditer(text) if found[0]]
-    return numbers[-1] if numbers else text.strip()
+    return next((answer for _, said in sorted(marks, reverse=True) if (answer := bare(said))), "")
 
 
 def after(text: str, place: int) -> str:

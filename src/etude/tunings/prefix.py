@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from etude.catalog import Settings
+from etude.failures import RecipeError
 from etude.tunings.prompts import Length
 
 if TYPE_CHECKING:
@@ -57,12 +58,17 @@ class Prefix(Settings):
         return 0.1 if self.projection else 1.0
 
     def prepare(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        """The model inside a PeftModel that holds the keys and values; raises RecipeError under gradient checkpointing."""
+        """The model inside a PeftModel that holds the keys and values; raises RecipeError for an encoder-decoder."""
         import torch
         from peft import PrefixTuningConfig
 
         from etude.tunings import adapters, prompts
 
+        if getattr(model.config, "is_encoder_decoder", False):
+            # the cache of a decoder's cross-attention counts as filled once it holds anything, so the source would never be read
+            raise RecipeError(
+                "tune.method: prefix tuning is for decoder-only models; an encoder-decoder takes prompt, p_tuning or an adapter"
+            )
         prompts.check(model, self.tokens)
         config = PrefixTuningConfig(
             task_type=adapters.task_type(model),

@@ -17,9 +17,7 @@ Length = Annotated[int, Field(ge=1)]
 
 
 def check(model: PreTrainedModel, tokens: int) -> None:
-    """Raise RecipeError for an encoder-decoder, and for more virtual tokens than half of what the model can read."""
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise RecipeError("tune.method: virtual tokens are for decoder-only models; an encoder-decoder takes lora, adalora, ia3 or full")
+    """Raise RecipeError for more virtual tokens than half of what the model can read."""
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if most and tokens > most // 2:
         raise RecipeError(f"tune.method.tokens: {tokens} virtual tokens would take more than half of the model's context of {most}")
