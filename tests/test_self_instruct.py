@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from teachers import Chunks, Killed, Teacher, given, nonsense, outcomes, rows
 
 from etude.catalog import NOTES
 from etude.failures import DataError, RecipeError
@@ -21,6 +20,7 @@ from etude.models.scripted import Scripted
 from etude.records import Conversation, Origin, Record, identify
 from etude.sources.instances import Instances
 from etude.templates import load, write
+from teachers import Chunks, Killed, Teacher, given, nonsense, outcomes, rows
 
 SEEDS = rows(12)
 
@@ -134,7 +134,6 @@ def test_only_classification():
 
 
 def test_our_own_seed_tasks():
-    pytest.importorskip("etude.sources.seed_tasks")
     made, _ = outcomes(SelfInstruct(llm="start", count=3), Scripted(teacher), [])
     assert len(made) == 3
 
@@ -182,7 +181,7 @@ def test_the_filters(text, rule):
 def test_filters_are_settings():
     assert Filters(keywords=ALPACA_KEYWORDS).broken("Play some music for my party") == "keyword"
     assert Filters(min_words=1, keywords=(), starts=(), punctuation=False, non_ascii=False).broken("Écrivez") == ""
-    _, refused = ruled("9. Draw a map of the old town.", keywords=())
+    _, refused = ruled("9. Draw a map of the old town.", 2, keywords=())
     assert not refused
 
 
@@ -202,8 +201,8 @@ def test_numbers_inside_a_task_do_not_cut_it():
 
 @pytest.mark.parametrize(
     "reply",
-    ["9. One\n10. Two", "9) One\n10) Two", "**9.** One\n\n**10.** Two", "One\n10. Two", "1. One\n2. Two", "- One\n- Two", "Task 9: One\nTask 10: Two",
-     'Sure:\n9. "One"\n10. **Two**\n\nAnything else?'],
+    ["9. One\n10. Two", "9) One\n10) Two", "**9.** One\n\n**10.** Two", "One\n10. Two", "1. One\n2. Two", "- One\n- Two",
+     "Task 9: One\nTask 10: Two", 'Sure:\n9. "One"\n10. **Two**\n\nAnything else?'],
 )  # fmt: skip
 def test_lists_as_models_write_them(reply):
     assert [one.text for one in lines(reply, 9)] == ["One", "Two"]
@@ -231,7 +230,7 @@ def test_novelty_is_above_07_and_counts_what_was_kept_before():
 
 def test_a_task_twice_in_one_round():
     text = f"{nonsense('twice')}."
-    made, refused = ruled(f"9. {text}\n10. {text}")
+    made, refused = ruled(f"9. {text}\n10. {text}", 2)
     assert [one.rule for one in refused] == ["not novel"]
     assert refused[0].notes["nearest"] == made[0].notes["task"]
 
@@ -333,7 +332,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
     tally = whole(tmp_path / "whole", counted)
     assert tally.made == 30
     expected = both(tmp_path / "whole")
-    for after in (*range(0, len(counted.questions), 4), len(counted.questions) - 1):
+    for after in (*range(0, len(counted.questions), 9), len(counted.questions) - 1):
         folder = tmp_path / str(after)
         with pytest.raises(Killed):
             whole(folder, Teacher(teacher, after=after))

@@ -152,6 +152,20 @@ def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Ten
     return virtual_tokens.bare(model)(position_ids=positions, use_cache=False, **given).logits[0, sources]  # type: ignore[no-any-return]
 
 
+def window(model: PreTrainedModel) -> int | None:
+    """The shortest sliding window of the model's layers, in tokens; None where every layer sees all that came before."""
+    config = model.config.get_text_config()
+    found = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)  # per layer, where a model mixes them
+    if (
+        not isinstance(found, int)
+        or (kinds is not None and "sliding_attention" not in kinds)
+        or getattr(config, "use_sliding_window", True) is False
+    ):
+        return None
+    return found
+
+
 def takes_logits_to_keep(model: PreTrainedModel) -> bool:
     """Whether the model can compute the logits of chosen positions only."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from etude import attention, packing, pairs
+from etude import attention, packing, pairs, virtual_tokens
 from etude.catalog import note
 from etude.failures import RecipeError
 from etude.records import Encoded
@@ -72,9 +72,14 @@ def drops(model: PreTrainedModel) -> bool:
 
 
 def packable(model: PreTrainedModel, rows: Sequence[Encoded], share: bool) -> bool:
-    """Whether packs give this model the logits of single rows, measured on its two shortest rows; an encoder-decoder's never do."""
+    """Whether packs give this model the logits of single rows, measured on its two shortest rows; an encoder-decoder's never do, and
+    no row may be longer than a window of the model's attention."""
     if pairs.is_paired(model):
         note("rows are padded in batches and not packed: an encoder-decoder reads a source and a target each")
+        return False
+    longest, window = virtual_tokens.count(model) + max((len(row.ids) for row in rows), default=0), attention.window(model)
+    if window is not None and longest > window:
+        note(f"rows are not packed for this model: its sliding window of {window:,} tokens is shorter than the longest row ({longest:,})")
         return False
     shortest = [rows[i] for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids))[:2]]
     if len(shortest) < 2:

@@ -189,7 +189,8 @@ def as_text(facts: Mapping[str, Any]) -> str:
                      f"{facts['items']:,} items: {scores['wins']} wins, {scores['ties']} ties, {scores['losses']} losses")  # fmt: skip
         orders, level = scores["orders"], scores.get("length_controlled")
         lines.append(
-            f"  orders: {orders['asked']} pairs asked twice, {orders['disagree']} disagree (ties; {orders['for_a']} for A, {orders['for_b']} for B)"
+            f"  orders: {orders['asked']} pairs asked twice, {orders['disagree']} disagree and are ties "
+            f"({orders['for_a']} for A both times, {orders['for_b']} for B)"
         )
         if level:
             said = (

@@ -41,7 +41,8 @@ class Judge(Settings):
     reference_categories: tuple[str, ...] = ("math", "reasoning", "coding")
     """Categories that have one right answer (MT-bench's three)."""
     reply: Literal["auto", "choose", "text"] = "auto"
-    """How verdicts are had: the likeliest one by log-probability, or read from the reply's last line; `auto` is the first where the model can."""
+    """How verdicts are had: the likeliest one by log-probability (`choose`), or read from the reply's last line (`text`); `auto` chooses
+    where the model gives log-probabilities."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """How often one question is asked at most until its reply can be read."""
     sampling: Sampling = Sampling(max_new_tokens=1024)
@@ -118,7 +119,7 @@ class Odds(Protocol):
         ...
 
 
-OWN = ("id", "question", "outputs", "references", "finish", "near_ties", "turns", "then")
+OWN = ("id", "question", "outputs", "references", "finish", "near_ties", "turns", "then", "before")
 """The keys of a row that are no metric's."""
 
 LOGPROBS = ("token_logprobs", "label_logprobs", "choice_logprobs")
@@ -206,15 +207,19 @@ def odds(model: Odds, conversation: Conversation, key: str, labels: Sequence[str
 
 
 def answered(conversation: Conversation, outputs: Sequence[str], finish: Sequence[str] = (), near_ties: int = 0) -> dict[str, Any]:
-    """One row of a predictions file."""
+    """One row of a predictions file. What a judge must know of the conversation stands in it: `before`, the turns before the question
+    (role, words) but for worked examples, and `then`, the user's further turns."""
+    messages = conversation.question().messages
+    before = [] if conversation.notes.get("shots") else [[m.role, m.words()] for m in messages[:-1]]
     return {
         "id": conversation.id,
-        "question": "\n\n".join(m.words() for m in conversation.question().messages[-1:]),
+        "question": "\n\n".join(m.words() for m in messages[-1:]),
         "outputs": list(outputs),
         "references": list(conversation.notes.get("references") or [conversation.answer()]),
         "finish": list(finish),
         "near_ties": near_ties,
         **({"choices": list(conversation.notes["choices"])} if conversation.notes.get("choices") else {}),
+        **({"before": before} if before else {}),
         **({"then": list(conversation.notes["then"])} if conversation.notes.get("then") else {}),
         **conversation.notes.get("fields", {}),
     }

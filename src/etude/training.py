@@ -125,7 +125,7 @@ def train(
     model = tune.method.prepare(model, seeds.number(seed, "adapter") % 2**32)
     torch.manual_seed(seeds.number(seed, "dropout") % 2**32)
     share = tune.share_prefix if tune.share_prefix is not None else not (drops(model) or tune.neftune_alpha)
-    documents = not tune.compile and packable(model, rows, share)
+    documents = not tune.compile and packable(model, [*rows, *validation], share)
     share = share and documents
     checkpointed(model, tune)
     compiled(model, tune)

@@ -1,5 +1,5 @@
 """The written formats against chat templates of their families, and Jinja templates against transformers:
-the same text on thousands of generated conversations, or a refusal that names the row."""
+the same text on hundreds of generated conversations, or a refusal that names the row."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from etude.formats.markup import lacking
 from etude.records import Conversation, Message, Origin
 from family_templates import FAMILIES, GEMMA2, TOKENS, family_tokenizer
 
-EXAMPLES = 90
-"""Conversations a family: about two thousand in all."""
+EXAMPLES = 40
+"""Conversations a family: about five hundred in all."""
 
 CHOSEN = {
     **{name: FORMATS[name] for name in MARKUPS},

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from etude.failures import DataError, RecipeError
 from etude.records import BadRow, Record, identify
+from etude.sandbox import ladder
 from etude.sources import SOURCES
 
 ROWS = [{"instruction": f"Question {i}?", "input": "", "output": f"Answer {i}."} for i in range(5)]
@@ -101,6 +102,12 @@ def code_tasks(folder: Path):
     return *lines(folder, rows, *bad), "task_id < 9"
 
 
+def seed_tasks(folder: Path):
+    rows = [{"instruction": f"Q{i}?", "instances": [{"input": "", "output": "A."}], "is_classification": i == 1} for i in range(5)]
+    bad = ({"instruction": "Q?", "instances": []}, {"instruction": 3, "instances": [{"input": "", "output": "A."}]}, {"output": "A."})
+    return *lines(folder, rows, *bad), "instruction != ''"
+
+
 def text(folder: Path):
     return *lines(folder, [{"text": f"Once upon {i}."} for i in range(5)], {"text": " "}, {"text": None}), "text != 'x'"
 
@@ -112,11 +119,19 @@ def dataset_info(folder: Path):
     return {"path": str(index), "name": "mine"}, bad, where
 
 
+def execution_traces(folder: Path):
+    if not any(there for _, there, _ in ladder.rungs()):
+        pytest.skip("no jail on this machine, and programs are traced in one")
+    return {"count": 5}, set(), "steps > 0"
+
+
 EXAMPLES = {
     "alpaca": alpaca, "auto": alpaca, "code_tasks": code_tasks, "columns": columns, "dataset_info": dataset_info,
+    "execution_traces": execution_traces,
     "inputs_targets": inputs_targets, "instances": instances, "messages": messages,
     "natural_instructions": natural_instructions, "oasst": oasst,
-    "prompt_completion": prompt_completion, "questions": questions, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib, "text": text,
+    "prompt_completion": prompt_completion, "questions": questions, "seed_tasks": seed_tasks, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib,
+    "text": text,
 }  # fmt: skip
 
 

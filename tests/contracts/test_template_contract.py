@@ -16,7 +16,7 @@ from etude.templates.exemplars import asked
 from etude.templates.options import STYLES
 
 TASKS = {
-    "closed_book_qa", "code", "complete", "data_to_text", "dialog", "docstring", "implement", "math", "multiple_choice",
+    "closed_book_qa", "code", "complete", "data_to_text", "dialog", "docstring", "execution", "implement", "math", "multiple_choice",
     "multiple_choice_open",
     "nli", "paraphrase", "question_answering", "self_instruct", "sentiment", "summarization", "topic", "translation",
 }  # fmt: skip

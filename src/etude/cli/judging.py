@@ -13,15 +13,15 @@ from etude.cli.app import AsJson, app, pairs, print_json, print_notes
 @app.command()
 def judge(
     first: Annotated[Path, typer.Argument(metavar="A.jsonl", help="Answers to judge, each line with its question.", show_default=False)],
-    second: Annotated[
-        Path | None, typer.Argument(metavar="[B.jsonl]", help="Answers to the same questions to compare with.", show_default=False)
-    ] = None,
     llm: Annotated[
         str,
         typer.Option(
             help="The judge: a model on this machine, or a YAML file with its settings or a recipe's llms (FILE#NAME).", show_default=False
         ),
-    ] = ...,  # type: ignore[assignment]
+    ],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[B.jsonl]", help="Answers to the same questions to compare with.", show_default=False)
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the judge: key=value (again for more).")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for verdicts and replies; by default A.judged.", show_default=False)

@@ -184,7 +184,8 @@ def metrics_of(every: Sequence[Sheet], given: Metric | None, wanted: Wanted) -> 
     if any(not sheet.place.is_run for sheet in every):
         if all("score" in row.fields for sheet in every for row in sheet.rows.values()):
             most = max(abs(float(row.fields["score"])) for sheet in every for row in sheet.rows.values() if is_number(row.fields["score"]))
-            return {"score": Given(wanted.lower, scale=1.0 if most <= 1 else 100.0)}, []
+            scores: Any = Given(wanted.lower, scale=1.0 if most <= 1 else 100.0)
+            return {"score": scores}, []
         raise RecipeError("files of predictions need --metric NAME (or a number under 'score' in every line)")
     reasons, found = [], {}
     for name, metric in first.metrics.items():
@@ -244,18 +245,8 @@ def measure(
 
 def explored(measured: Sequence[Measured]) -> list[Measured]:
     """The metrics behind the first one marked exploratory, their q over all of them and all arms."""
-    shown = {one.name: Shown(one.scale, one.lower) for one in measured}
-    every = {(one.name, arm): (found, shown[one.name]) for one in measured[1:] for arm, found in one.against.items()}
-    found = comparison.exploratory(every)
+    found = comparison.exploratory({(one.name, arm): result for one in measured[1:] for arm, result in one.against.items()})
     return [*measured[:1], *(replace(one, against={arm: found[one.name, arm] for arm in one.against}) for one in measured[1:])]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What words need of a metric."""
-
-    scale: float
-    lower_is_better: bool
 
 
 def automatic_group(every: Sequence[Sheet]) -> str:

@@ -88,7 +88,7 @@ class Sheet:
         return {id: text for id, text in found.items() if isinstance(text, str)}
 
     def groups(self, key: str) -> dict[str, str]:
-        """Each item's value of a field: of its line, or of the run's row. Raises RecipeError, with the nearest name, where an item has none."""
+        """Each item's value of a field: of its line, or of the run's row. Raises RecipeError where an item has none."""
         found = {id: row.fields for id, row in self.rows.items()}
         if any(key not in fields for fields in found.values()) and self.part and self.part.is_file():
             found = {row["id"]: row["fields"] for row in journal.read(self.part) if row["id"] in self.rows}

@@ -25,7 +25,10 @@ def lines(one: Compared) -> list[str]:
     for arm, result in primary.against.items():
         said.append(f"  {arm}: {verdict(one, result)}")
     said += ["", *table(one, primary), ""]
-    said += [f"  tested by {method}" for method in dict.fromkeys(result.method for result in primary.against.values())]
+    methods = {arm: result.method for arm, result in primary.against.items()}
+    if len(set(methods.values())) == 1:
+        methods = {"": next(iter(methods.values()))}
+    said += [f"  {arm + ' ' if arm else ''}tested by {method}" for arm, method in methods.items()]
     if len(primary.against) > 1:
         said.append(f"  adjusted p: Holm over {len(primary.against)} arms; intervals are not adjusted")
     said.append(f"  {primary.signature}")

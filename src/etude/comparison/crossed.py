@@ -43,7 +43,7 @@ def spread(arms: Sequence[np.ndarray], codes: np.ndarray | None = None) -> Sprea
     rows = summed(differences - differences.mean(), codes)
     groups = len(rows)
     items = groups / (groups - 1) * float((rows**2).sum()) / count**2
-    total = max(items + sum(seeds) - overlap, items, sum(seeds))
+    total: float = max(items + sum(seeds) - overlap, items, sum(seeds))
     below = items**2 / (groups - 1) + sum(part**2 / (len(arm) - 1) for part, arm in zip(seeds, arms, strict=True))
     return Spread(math.sqrt(total), total**2 / below if below > 0 else math.inf, items, sum(seeds))
 
@@ -52,7 +52,8 @@ def residual(arm: np.ndarray) -> float:
     """The variance that neither the item nor the seed explains (the mean square of the two-way layout without repeats)."""
     seeds, items = arm.shape
     rest = arm - arm.mean(axis=1, keepdims=True) - arm.mean(axis=0, keepdims=True) + arm.mean()
-    return float((rest**2).sum()) / ((seeds - 1) * (items - 1))
+    square = float((rest**2).sum())
+    return square / int((seeds - 1) * (items - 1))
 
 
 def values(arm: np.ndarray, metric: Metric, corpus: bool) -> np.ndarray:

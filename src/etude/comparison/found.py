@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from etude.comparison.intervals import LEVEL, Interval
-from etude.metrics import Metric, lower_is_better
 
 ONE_SEED = "these checkpoints only"
 """What one training seed can speak for: two checkpoints, not two methods."""
@@ -21,7 +20,7 @@ class Comparison:
     `smallest`: the difference it could have seen (80 % power); `adjusted`: p after the correction for `family` comparisons; `seeds`: of
     base and tuned; `groups`: of items, 0 where every item stands for itself; `won` and `lost`: items on which tuned is the better and the
     worse one (seeds averaged; 0 of corpus metrics); `equivalent`: by two one-sided tests, None without a `margin`; `why`: "" or why
-    nothing can be tested.
+    nothing can be tested; `scale` and `lower` (less is better): the metric's.
     """
 
     difference: float
@@ -42,23 +41,25 @@ class Comparison:
     equivalent: bool | None = None
     why: str = ""
     exploratory: bool = False
+    scale: float = 1.0
+    lower: bool = False
 
 
-def worded(found: Comparison, metric: Metric) -> Comparison:
+def worded(found: Comparison) -> Comparison:
     """The comparison with its verdict, by its adjusted p."""
-    return replace(found, verdict=verdict(found, metric.scale, lower_is_better(metric)))
+    return replace(found, verdict=verdict(found))
 
 
-def verdict(found: Comparison, scale: float, lower: bool = False) -> str:
-    """The comparison in words; `lower`: a smaller score is the better one."""
+def verdict(found: Comparison) -> str:
+    """The comparison in words."""
     if found.why:
         return f"cannot test: {found.why}"
-    digits = 3 if scale <= 1 else 2
+    digits = 3 if found.scale <= 1 else 2
     level = DISCOVERY if found.exploratory else LEVEL
     name = "q" if found.exploratory else "adjusted p" if found.family > 1 else "p"
     same = f"equivalent within +-{found.margin:g}" if found.equivalent else ""
     if found.adjusted < level and found.difference:
-        side = "better" if (found.difference > 0) != lower else "worse"
+        side = "better" if (found.difference > 0) != found.lower else "worse"
         between = f"[{found.interval.low:+.{digits}f}, {found.interval.high:+.{digits}f}]"
         said = f"{side}: {found.difference:+.{digits}f} {between}, {probability(name, found.adjusted)}"
         return f"{said}; yet {same}" if same else said

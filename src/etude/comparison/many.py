@@ -52,15 +52,15 @@ def compare_arms(
     """
     found = {name: compare(base, arm, metric, seed, groups=groups, margin=margin, family=len(others)) for name, arm in others.items()}
     adjusted = holm([one.p for one in found.values()])
-    return {name: worded(replace(one, adjusted=p), metric) for (name, one), p in zip(found.items(), adjusted, strict=True)}
+    return {name: worded(replace(one, adjusted=p)) for (name, one), p in zip(found.items(), adjusted, strict=True)}
 
 
-def exploratory(found: Mapping[Key, tuple[Comparison, Metric]]) -> dict[Key, Comparison]:
+def exploratory(found: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
     """Comparisons that nobody announced, as such: q by Benjamini and Hochberg over all of them, judged at 10 %, and labelled."""
-    qs = benjamini_hochberg([one.p for one, _ in found.values()])
+    qs = benjamini_hochberg([one.p for one in found.values()])
     return {
-        key: worded(replace(one, adjusted=q, family=len(found), exploratory=True, label=f"exploratory; {one.label}"), metric)
-        for (key, (one, metric)), q in zip(found.items(), qs, strict=True)
+        key: worded(replace(one, adjusted=q, family=len(found), exploratory=True, label=f"exploratory; {one.label}"))
+        for (key, one), q in zip(found.items(), qs, strict=True)
     }
 
 
@@ -69,9 +69,9 @@ def compare_slices(
 ) -> dict[str, Comparison]:
     """The comparison on each slice of the items (`names`: the slice of each item), exploratory."""
     base, tuned = stacked(base), stacked(tuned)
-    found: dict[str, tuple[Comparison, Metric]] = {}
+    found: dict[str, Comparison] = {}
     for name in sorted(set(names)):
         places = np.flatnonzero([own == name for own in names])
-        own = None if groups is None else [groups[place] for place in places]
-        found[name] = compare(base[:, places], tuned[:, places], metric, seed, groups=own), metric
+        own = None if groups is None else [groups[int(place)] for place in places]
+        found[name] = compare(base[:, places], tuned[:, places], metric, seed, groups=own)
     return exploratory(found)

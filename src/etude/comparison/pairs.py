@@ -76,8 +76,7 @@ def compare(
     whole = Interval(-metric.scale, metric.scale)
     count = 0 if codes is None else int(codes.max()) + 1
     if items == 0 or not (np.isfinite(base).all() and np.isfinite(tuned).all()):
-        blank = Comparison(math.nan, whole, 1.0, items, "none", label, "", seeds=seeds, family=family, groups=count, why=why)
-        return worded(blank, metric)
+        return worded(Comparison(math.nan, whole, 1.0, items, "none", label, "", seeds=seeds, family=family, groups=count, why=why))
     difference = score(tuned, metric) - score(base, metric)
     tested = Tested(whole, whole, 1.0, metric.scale, "none")
     if min(seeds) > 1 and items > 1 and count != 1:
@@ -104,8 +103,10 @@ def compare(
         margin=margin,
         equivalent=None if margin is None else not why and tested.narrow.within(margin),
         why=why,
+        scale=metric.scale,
+        lower=lower_is_better(metric),
     )
-    return worded(found, metric)
+    return worded(found)
 
 
 def counts(base: np.ndarray, tuned: np.ndarray, metric: Metric) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Code divided into its functions, classes and statements.
 
 Python is read by its own grammar. Languages with braces are divided where the braces say so, strings and comments left out of the
-count; a file whose braces do not come out even (a dialect, a macro, a regular expression full of quotes) gives nothing rather than
-halves. SQL is divided at semicolons.
+count; a file whose braces do not come out even (a dialect, a macro, a regular expression full of quotes) is passed over rather than
+cut in the wrong places. SQL is divided at semicolons.
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from dataclasses import dataclass
 
 from etude.sources.functions import dedented, parsed
 
+
+class Undivided(Exception):
+    """Code that cannot be taken apart: it does not parse, or its braces do not come out even."""
+
+
 Block = tuple[str, int, int, str]
 """Text, first and last line (1-based), and what it is a part of."""
 
 TEXTS = r'"""(?s:.*?)"""|"(?:\\.|[^"\\\n])*"?'
 SLASHES = r"//[^\n]*|/\*(?s:.*?)\*/"
+REGEX = r"(?<=[=(,:!&|?])[ \t]*/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/"
+"""A regular expression of JavaScript, where an operator before it says that it is no division."""
 SCANS = {
-    "javascript": rf"{SLASHES}|`(?s:\\.|[^`\\])*`|{TEXTS}|'(?:\\.|[^'\\\n])*'?",
+    "javascript": rf"{SLASHES}|{REGEX}|`(?s:\\.|[^`\\])*`|{TEXTS}|'(?:\\.|[^'\\\n])*'?",
     "go": rf"{SLASHES}|`[^`]*`|{TEXTS}|'(?:\\.|[^'\\\n])*'",
     "rust": rf'{SLASHES}|r#"(?s:.*?)"#|"(?s:\\.|[^"\\])*"|\'(?:\\[^\n\']+|[^\'\\\n])\'',
     "php": rf"{SLASHES}|#(?!\[)[^\n]*|\"(?s:\\.|[^\"\\])*\"|'(?s:\\.|[^'\\])*'",
@@ -36,7 +43,7 @@ HEADS = re.compile(r"\s*(?:import|package|using|use|#\s*include|require|export\s
 
 def code_blocks(text: str, language: str, most: int) -> Iterator[Block]:
     """Functions and classes of a file in its order; of one with more than `most` characters the parts. A script without any comes whole,
-    and so does a shell script that is short enough."""
+    and so does a shell script that is short enough. Raises Undivided where it cannot be done."""
     if language == "python":
         yield from python_blocks(text, most)
     elif language == "sql":
@@ -56,11 +63,11 @@ def whole(text: str) -> Block:
 
 
 def python_blocks(text: str, most: int) -> Iterator[Block]:
-    """Functions and classes of a Python file; nothing for one that does not parse."""
+    """Functions and classes of a Python file."""
     try:
         tree = parsed(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Undivided from error
     found = list(definitions(tree.body, text.split("\n"), most, ""))
     yield from found or [whole(text)]
 
@@ -118,8 +125,9 @@ def depths(text: str, language: str) -> Depths | None:
 def braced(text: str, language: str, most: int) -> Iterator[Block]:
     """Functions, classes and the like of a language with braces."""
     read = depths(text, language)
-    if read is not None:
-        yield from within(read, 0, len(read.lines), 0, most, "")
+    if read is None:
+        raise Undivided
+    yield from within(read, 0, len(read.lines), 0, most, "")
 
 
 def within(read: Depths, start: int, stop: int, level: int, most: int, inside: str) -> Iterator[Block]:
@@ -142,7 +150,7 @@ def within(read: Depths, start: int, stop: int, level: int, most: int, inside: s
             name = " ".join(lines[opening if lines[opening].strip() != "{" else max(first, opening - 1)].split()).rstrip("{ ")
             yield from within(read, opening + 1, last, read.after[opening], most, f"{inside} > {name}" if inside else name)
         else:
-            yield code, first + 1, last + 1, inside
+            yield code, first, last + 1, inside
 
 
 def ends(read: Depths, number: int, level: int, first: int) -> bool:

@@ -25,7 +25,8 @@ KINDS = {
 PROSE = frozenset({"text", "markdown", "rst"})
 """What is no code."""
 VENDORED = frozenset(
-    ["node_modules", "bower_components", "vendor", "third_party", "site-packages", "dist-packages", "venv", "virtualenv", "env", "__pycache__", "dist", "build", "target"]
+    ["node_modules", "bower_components", "vendor", "third_party", "site-packages", "dist-packages", "venv", "virtualenv", "env",
+     "__pycache__", "dist", "build", "target"]
 )  # fmt: skip
 """Folders of other people's work, or of what a program wrote."""
 MOST_BYTES = 1_000_000
@@ -131,7 +132,7 @@ def folder_passed(path: Path) -> str:
         return "hidden"
     if path.is_symlink():
         return "link"
-    return "vendored folder" if path.name.lower() in VENDORED or path.name.lower().endswith(".egg-info") else ""
+    return "vendored" if path.name.lower() in VENDORED or path.name.lower().endswith(".egg-info") else ""
 
 
 def file_passed(path: Path) -> str:

@@ -1,7 +1,8 @@
-"""Documents divided into pieces that can each be the answer to a request: sections and paragraphs of text, functions and classes of code."""
+"""Documents divided into pieces that can each answer a request: sections and paragraphs of text, functions and classes of code."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from etude.generation.blocks import code_blocks
 from etude.generation.documents import PROSE, Document
 
-FENCE = re.compile(r"\s{0,3}(?P<mark>`{3,}|~{3,})")
+FENCE = re.compile(r"^ {0,3}(?P<mark>`{3,}|~{3,})", re.MULTILINE)
 ATX = re.compile(r"(?P<level>#{1,6})\s+(?P<title>.+?)(?:\s+#+)?\s*")
 UNDERLINE = re.compile(r"([=\-~^\"'`#*+.:_])\1{2,}\s*")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
@@ -29,8 +30,10 @@ class Piece:
 def divide(document: Document, least: int, most: int) -> list[Piece]:
     """The pieces of a document in its order, each with at least `least` and at most `most` characters.
 
-    Text is cut at headings, then filled up with whole paragraphs, and a paragraph that is too long with whole sentences; a heading is no
-    part of a piece. Code gives functions and classes; of a class that is too long its methods. What fits no bounds is left out.
+    Text is cut at headings, then filled up with whole paragraphs, and a paragraph that is too long (but no fenced block) with whole
+    sentences; a heading is no part of a piece. Code gives functions and classes; of a class that is too long its methods. What fits no
+    bounds is left out.
+    Raises blocks.Undivided for code that cannot be taken apart.
     """
     if document.kind in PROSE:
         found = prose(document, most)
@@ -44,7 +47,7 @@ def prose(document: Document, most: int) -> Iterator[Piece]:
     for heading, paragraphs in sections(document):
         filled: list[tuple[int, str]] = []
         for line, text in paragraphs:
-            parts = [(line, text)] if len(text) <= most else list(sentences(line, text, most))
+            parts = [(line, text)] if len(text) <= most or FENCE.search(text) else list(sentences(line, text, most))
             for part in parts:
                 if filled and (len(parts) > 1 or len(joined([*filled, part])) > most):
                     yield piece(filled, heading)
@@ -68,9 +71,9 @@ def joined(paragraphs: list[tuple[int, str]]) -> str:
 def sentences(line: int, text: str, most: int) -> Iterator[tuple[int, str]]:
     """A long paragraph as runs of whole sentences of at most `most` characters, each with the number of its first line; a sentence
     that is longer by itself comes alone."""
-    starts = [0, *(found.end() for found in SENTENCE_END.finditer(text)), len(text)]
+    ends = [*(found.end() for found in SENTENCE_END.finditer(text)), len(text)]
     begin = 0
-    for before, after in zip(starts[1:], starts[2:], strict=False):
+    for before, after in itertools.pairwise(ends):
         if len(text[begin:after].rstrip()) > most:
             yield line + text.count("\n", 0, begin), text[begin:before].rstrip()
             begin = before

@@ -30,10 +30,10 @@ def said(answer: Answer) -> str:
 
 def unusable(answer: Answer) -> tuple[str, dict[str, Any]] | None:
     """The rule by which an answer is none, with its facts: it failed, was cut off, or is empty; None for a usable one."""
+    if answer.finish == "length" or answer.failure == "length":  # a server's answer that was cut off has no text
+        return "cut off", {"tokens": answer.tokens}
     if answer.failure:
         return "no answer", {"failure": answer.failure}
-    if answer.finish == "length":
-        return "cut off", {"tokens": answer.tokens}
     return None if said(answer) else ("no answer", {"failure": "empty"})
 
 

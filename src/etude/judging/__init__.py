@@ -83,7 +83,7 @@ class Judgement:
         """How the verdicts were made."""
         rubric = journal.digest(self.settings.rubric)[:8] if self.settings.rubric else "built-in"
         shown = f"references:{self.settings.references}|rubric:{rubric}|reply:{self.facts.get('reply', '')}"
-        return f"judge|llm:{self.settings.llm}|mode:{self.settings.mode}|{shown}|orders:{'both' if self.settings.mode == 'pairwise' else 'one'}"
+        return f"judge|llm:{self.settings.llm}|mode:{self.settings.mode}|{shown}"
 
     def unreadable(self) -> int:
         """Questions about items without a readable reply."""

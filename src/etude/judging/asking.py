@@ -19,8 +19,8 @@ CHUNK = 16
 
 
 class Asking:
-    """Asks one judge. `identity` is all that its replies depend on besides the question (its settings); `path` the journal of replies (None:
-    nothing is kept); `how`: `choose` takes the likeliest verdict (models with log-probabilities), `text` reads the reply, `auto` is
+    """Asks one judge. `identity`: all that its replies depend on besides the question (its settings); `path`: the journal of replies
+    (None: nothing is kept); `how`: `choose` takes the likeliest verdict (models with log-probabilities), `text` reads the reply, `auto` is
     `choose` where the model can; `told` hears the number of questions that were just settled.
 
     Raises RecipeError for `choose` with a model that gives no log-probabilities.
@@ -86,7 +86,7 @@ class Asking:
         return found
 
     def replies(self, asked: dict[int, Conversation]) -> dict[int, str]:
-        """A reply to each conversation, from the journal or the model. A server's failure is "" and is not kept: the next run asks again."""
+        """A reply to each conversation, from the journal or the model. A server's failure is "" and is not kept: it is asked again."""
         keys = {place: self.key(conversation, self.sampling.model_dump(mode="json")) for place, conversation in asked.items()}
         missing = {key: asked[place] for place, key in keys.items() if key not in self.known}
         self.from_journal += sum(key in self.known for key in keys.values())

@@ -78,7 +78,7 @@ def item(rows: Mapping[str, Row], settings: Judge) -> Item:
 
 
 def requests(row: Row, arm: str) -> tuple[str, ...]:
-    """The user's messages of a row."""
+    """The user's messages of a row; what came before the first (a system message, earlier turns) stands above it."""
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError(f"{arm}: the item {row['id']!r} has no 'question'; a judge must know what was asked")
@@ -88,7 +88,8 @@ def requests(row: Row, arm: str) -> tuple[str, ...]:
             f"{arm}: the item {row['id']!r} has answers of several turns ('turns') without the questions between them ('then'); "
             "score it again, or add them"
         )
-    return (question, *map(str, then))
+    before = "".join(f"{role}: {words}\n\n" for role, words in row.get("before") or [])
+    return (f"{before}user: {question}" if before else question, *map(str, then))
 
 
 def said(row: Row, turns: int, arm: str) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ RESAMPLES = 200
 @dataclass(frozen=True, slots=True)
 class Controlled:
     """`win_rate` at equal lengths with its percentile bootstrap interval (95 %; items resampled, the penalty kept), and `slope`, the
-    judge's taste for length: log odds from an equal answer to a much longer one. Where it cannot be told all are None, and `why` says why."""
+    judge's taste for length: log odds from an equal answer to a much longer one. All are None where `why` says that they cannot be told."""
 
     win_rate: float | None
     interval: tuple[float, float] | None
@@ -89,13 +89,13 @@ def strongest(terms: np.ndarray, wins: np.ndarray) -> float:
 
     twice, groups = np.concatenate([terms, terms]), np.tile(np.arange(len(wins)), 2)
     held = [np.unique(groups[test]) for _, test in GroupKFold(FOLDS).split(twice, groups=groups)]
-    losses = []
+    losses: list[float] = []
     for strength in STRENGTHS:
-        parts = []
+        parts: list[float] = []
         for items in held:
             kept = np.setdiff1d(np.arange(len(wins)), items)
             chance = logistic_each(terms[items] @ np.array(fit(terms[kept], wins[kept], strength)))
-            parts.append(-np.mean(wins[items] * np.log(chance) + (1 - wins[items]) * np.log(1 - chance)))
+            parts.append(-float(np.mean(wins[items] * np.log(chance) + (1 - wins[items]) * np.log(1 - chance))))
         losses.append(round(float(np.mean(parts)), 12))
     return STRENGTHS[losses.index(min(losses))]
 
@@ -120,4 +120,5 @@ def logistic(value: float) -> float:
 
 def logistic_each(values: np.ndarray) -> np.ndarray:
     """The same for each, kept off 0 and 1, whose logarithm is none."""
-    return np.clip(1 / (1 + np.exp(-np.clip(values, -500, 500))), 1e-15, 1 - 1e-15)
+    chances: np.ndarray = np.clip(1 / (1 + np.exp(-np.clip(values, -500, 500))), 1e-15, 1 - 1e-15)
+    return chances

@@ -23,9 +23,9 @@ LOWEST = 1.0
 class Verdict:
     """What a judge said of an item's turn (from 1).
 
-    Over a pair: `value` is 1 where the first arm won in both orders, 0 where the second did, else .5; `said` is what each order came to for the
-    first arm ("won", "lost", "tie", None for unreadable; first as A, then as B), empty where the answers were identical and nobody was
-    asked. A grade: `value` from 1 to 10, `said` the grade as read, `arm` the answer's."""
+    Over a pair: `value` is 1 where the first arm won in both orders, 0 where the second did, else .5; `said` is what each order came to
+    for the first arm ("won", "lost", "tie", None for unreadable; first as A, then as B), empty where the answers were identical and
+    nobody was asked. A grade: `value` from 1 to 10, `said` the grade as read, `arm` the answer's."""
 
     id: str
     turn: int

@@ -7,6 +7,7 @@ markup nor control characters nor direction overrides of a text can act.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,6 +110,7 @@ def reasons(findings: Findings) -> list[tuple[str, str, int]]:
     return sorted(found, key=lambda row: (-row[2], row[0], row[1]))
 
 
+@functools.cache
 def environment() -> Any:
     """The template engine: escaping always on, every printed value made visible, no undefined names."""
     import jinja2

@@ -68,6 +68,7 @@ class Trace:
         self.lines = 0
         self.last: dict[int, tuple[int, dict[str, str]]] = {}
         self.raised = ""
+        self.unwritten = ""
 
     def __call__(self, frame: FrameType, event: str, found: Any) -> Any:
         """What `sys.settrace` calls."""
@@ -77,18 +78,18 @@ class Trace:
         if event == "call":
             self.frames[id(frame)] = self.number
             self.number += 1
-            self.events.append(["call", self.frames[id(frame)], code.co_name, variables(frame)])
+            self.events.append(["call", self.frames[id(frame)], code.co_name, self.variables(frame)])
         elif event == "line":
             self.line(frame)
         elif event == "return":
-            self.events.append(["return", self.frames[id(frame)], shown(found), variables(frame)])
+            self.events.append(["return", self.frames[id(frame)], shown(found), self.variables(frame)])
         elif event == "exception":
             self.raised = self.raised or str(getattr(found[0], "__name__", "an exception"))
         return self
 
     def line(self, frame: FrameType) -> None:
         """One more line; the same line twice without a change is one (some Pythons say it twice)."""
-        number, now = self.frames[id(frame)], (frame.f_lineno, variables(frame))
+        number, now = self.frames[id(frame)], (frame.f_lineno, self.variables(frame))
         if self.last.get(number) == now:
             return
         self.last[number] = now
@@ -97,11 +98,16 @@ class Trace:
             raise Ended
         self.events.append(["line", number, *now])
 
-
-def variables(frame: FrameType) -> dict[str, str]:
-    """The names of a frame and their values, those that can be written down."""
-    found = {name: shown(value) for name, value in dict(frame.f_locals).items() if name.isidentifier()}
-    return {name: text for name, text in found.items() if text is not None}
+    def variables(self, frame: FrameType) -> dict[str, str]:
+        """The names of a frame and their values; one that cannot be written down makes the trace useless."""
+        found = {}
+        for name, value in dict(frame.f_locals).items():
+            text = shown(value)
+            if text is None:
+                self.unwritten = self.unwritten or type(value).__name__
+            elif name.isidentifier():
+                found[name] = text
+        return found
 
 
 def traced(code: CodeType, call: str, most: int) -> dict[str, Any]:
@@ -122,6 +128,8 @@ def traced(code: CodeType, call: str, most: int) -> dict[str, Any]:
         return {"failed": f"raises {type(error).__name__}"}
     if trace.raised:
         return {"failed": f"raises {trace.raised} on its way"}
+    if trace.unwritten:
+        return {"failed": f"has a variable that is not written down ({trace.unwritten[:40]})"}
     text = shown(value)
     return {"failed": "its value cannot be written down"} if text is None else {"value": text, "events": trace.events}
 

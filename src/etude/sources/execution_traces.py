@@ -32,7 +32,7 @@ from etude.templates.levels import WRITTEN, broken, leveled
 
 VERSION = 1
 """Of questions and steps: another number means other rows for the same settings."""
-BATCH = 320
+BATCH = 160
 """Programs written and traced before it is seen whether more are needed."""
 BARREN = 5
 """Batches in a row without a row, after which there are taken to be none."""
@@ -144,7 +144,7 @@ class ExecutionTraces(Settings):
         numbers = range(0, 1 << 62, BATCH)
         known: set[str] = set()
         for start in numbers:
-            size = min(BATCH, max(8, self.count))
+            size = min(BATCH, max(8, self.count // 2))
             wrote = [(number, write_program(self.seed, number, self.questions)) for number in range(start, start + size)]
             fresh = [(number, one) for number, one in wrote if one.code not in known]
             known |= {one.code for _, one in fresh}

@@ -7,6 +7,7 @@ expression with the values in place of the names) and all variables after it, bu
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,10 @@ class Told:
         """The statements of a program's functions by line; a statement a line, as ast.unparse writes them."""
         nodes = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt))
         return Told(code, entry, {node.lineno: node for node in nodes if not isinstance(node, ast.FunctionDef)})
+
+    def knows(self, call: Call) -> bool:
+        """Whether every line that ran is the first of a statement."""
+        return all(step.line in self.statements and all(map(self.knows, step.calls)) for step in call.steps)
 
     def prefix(self, function: str, line: int) -> str:
         """`Line 4`, or `step, line 2` in another function."""
@@ -77,7 +82,7 @@ def effect(node: ast.stmt, step: Step, given: Variables, value: str, why: bool) 
             return "nothing happens."
     names = changed(node, step)
     if not names:
-        return "nothing changes."
+        return "no local variable changes."
     values = listed({name: step.after[name] for name in names})
     return f"{reason(node, step) if why else ''}{values}{after_all(step, given, names, why)}."
 
@@ -85,19 +90,19 @@ def effect(node: ast.stmt, step: Step, given: Variables, value: str, why: bool) 
 def condition(test: ast.expr, step: Step, holds: bool, why: bool) -> str:
     """A condition and whether it holds."""
     if not why:
-        return f"{ast.unparse(test)} is {holds}."
+        return f"{text_of(test)} is {holds}."
     said = with_values(test, step.before)
-    because = f"{ast.unparse(test)} is {said}, which is {holds}" if said else f"{ast.unparse(test)} is {holds}"
+    because = f"{text_of(test)} is {said}, which is {holds}" if said else f"{text_of(test)} is {holds}"
     return f"{because}{following(step, True, ', so ')}."
 
 
 def round_of(node: ast.For, step: Step, given: Variables, why: bool) -> str:
     """The next round of a loop, or its end."""
     if not is_true(node, step):
-        return f"no value is left in {ast.unparse(node.iter)}, so the loop ends{following(step, why)}." if why else "the loop ends."
+        return f"no value is left in {text_of(node.iter)}, so the loop ends{following(step, why)}." if why else "the loop ends."
     names = [name for name in names_in(node.target) if name in step.after]
     values = listed({name: step.after[name] for name in names}) or "the next round begins"
-    return f"the next of {ast.unparse(node.iter)} gives {values}{after_all(step, given, names, why)}." if why else f"{values}."
+    return f"the next of {text_of(node.iter)} gives {values}{after_all(step, given, names, why)}." if why else f"{values}."
 
 
 def following(step: Step, why: bool, word: str = ", ") -> str:
@@ -139,48 +144,68 @@ def names_in(target: ast.expr) -> list[str]:
 def reason(node: ast.stmt, step: Step) -> str:
     """The expression behind a change with values for its names, `total + x is 0 + 4, so `; "" where there is nothing to say."""
     match node:
-        case ast.AugAssign(target=ast.Name(id=name), op=op, value=value):
-            return worked_out(ast.BinOp(ast.Name(name, ast.Load()), op, value), step.before)
-        case ast.Assign(value=value) | ast.AugAssign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+        case ast.AugAssign():
+            return worked_out(sum_of(node), step.before)
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
             return worked_out(value, step.before)
         case ast.Expr(value=ast.Call(func=method, args=args)) if args:
-            said = [with_values(one, step.before) or ast.unparse(one) for one in args]
-            return f"{ast.unparse(method)}({', '.join(said)}) runs, so "
+            said = [with_values(one, step.before) or text_of(one) for one in args]
+            return f"{text_of(method)}({', '.join(said)}) runs, so "
     return ""
 
 
 def worked_out(value: ast.expr, before: Variables) -> str:
     """`total + x is 0 + 4, so `; "" where there is no value to put in."""
     said = with_values(value, before)
-    return f"{ast.unparse(value)} is {said}, so " if said else ""
-
-
-class Filled(ast.NodeTransformer):
-    """Puts values in place of names."""
-
-    def __init__(self, values: Variables) -> None:
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        """A name's value, where there is one."""
-        if isinstance(node.ctx, ast.Load) and node.id in self.values:
-            return ast.parse(self.values[node.id], mode="eval").body
-        return node
+    return f"{text_of(value)} is {said}, so " if said else ""
 
 
 def with_values(expression: ast.expr, values: Variables) -> str:
     """An expression with its names' values; "" where none has one, names of its own stand in it, or it gets long."""
-    if any(isinstance(part, BINDING) for part in ast.walk(expression)) or not read_by(expression, values):
+    pieces, names = pieces_of(expression)
+    if not any(name in values for name in names):
         return ""
-    filled = Filled(values).visit(ast.parse(ast.unparse(expression), mode="eval").body)
-    text = ast.unparse(filled)
+    filled = [values.get(name, name) for name in names]
+    if any("**" in piece for piece in pieces):  # what binds more tightly than a minus
+        filled = [f"({value})" if value.startswith("-") else value for value in filled]
+    text = "".join(part for pair in zip(pieces, [*filled, ""], strict=True) for part in pair)
     return text if len(text) <= LONGEST else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def pieces_of(expression: ast.expr) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The text of an expression around the names that it reads, and those names; no names where it has some of its own."""
+    text = text_of(expression).encode()
+    again = ast.parse(text.decode(), mode="eval").body
+    if any(isinstance(part, BINDING) for part in ast.walk(again)):
+        return (text.decode(),), ()
+    names = sorted((part.col_offset, part.id) for part in ast.walk(again) if isinstance(part, ast.Name))
+    ends = [0, *(start + len(name.encode()) for start, name in names)]
+    starts = [*(start for start, _ in names), len(text)]
+    return tuple(text[end:start].decode() for end, start in zip(ends, starts, strict=True)), tuple(name for _, name in names)
+
+
+@functools.lru_cache(maxsize=4096)
+def text_of(node: ast.AST) -> str:
+    """An expression or statement as text."""
+    return ast.unparse(node)
+
+
+@functools.lru_cache(maxsize=1024)
+def sum_of(node: ast.AugAssign) -> ast.expr:
+    """What `total += x` computes."""
+    return ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value) if isinstance(node.target, ast.Name) else node.value
 
 
 def read_by(node: ast.AST, values: Variables) -> list[str]:
     """The variables that an expression or statement reads, in their order."""
-    names = (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
-    return [name for name in dict.fromkeys(names) if name in values]
+    return [name for name in names_of(node) if name in values]
+
+
+@functools.lru_cache(maxsize=4096)
+def names_of(node: ast.AST) -> tuple[str, ...]:
+    """Every name in an expression or statement, once."""
+    return tuple(dict.fromkeys(part.id for part in ast.walk(node) if isinstance(part, ast.Name)))
 
 
 def listed(values: Variables) -> str:
@@ -202,11 +227,11 @@ def decisive(told: Told, call: Call, steps: Sequence[Step]) -> list[str]:
         case ast.If(test=test_of):
             said = with_values(test_of, last.before)
             chain = lines if node in ast.walk(test) else []
-            return [*chain, f"{told.prefix(call.function, last.line)}: {ast.unparse(test_of)} is {said or is_true(node, last)}."]
+            return [*chain, f"{told.prefix(call.function, last.line)}: {text_of(test_of)} is {said or is_true(node, last)}."]
         case ast.For(target=target, iter=values):
-            about, what = values, f"{ast.unparse(target)} takes the next of {ast.unparse(values)}"
+            about, what = values, f"{text_of(target)} takes the next of {text_of(values)}"
         case _:
-            about, what = node, f"{ast.unparse(node)}"
+            about, what = node, f"{text_of(node)}"
     reads = {name: last.before[name] for name in read_by(about, last.before)}
     given = f" with {listed(reads)}" if reads else ""
     return [*lines, f"{told.prefix(call.function, last.line)}: {what}{given}."]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -17,9 +17,10 @@ from pydantic import Field
 
 from etude.catalog import Settings
 from etude.records import BadRow, Origin, Record
+from etude.sources.instances import expanded
 from etude.sources.keys import FileEncoding, FileKind, Licence, Limit, Task, Where, Worded
 from etude.sources.reading import text_of
-from etude.sources.rows import SHOWN, Row, Unusable, records
+from etude.sources.rows import Row, Unusable, records
 from etude.sources.tables import Table, digests, opened
 from etude.sources.where import kind_of
 
@@ -81,21 +82,9 @@ def own_bytes() -> bytes:
 
 
 def instances(row: Row | BadRow) -> Iterator[Row | BadRow]:
-    """The instances of a task, each with the task's own keys; a row without `instances` is one already."""
-    if isinstance(row, BadRow) or "instances" not in row.cells:
-        yield row
-        return
-    shared = {key: value for key, value in row.cells.items() if key != "instances"}
-    listed = row.cells["instances"]
-    wrong = "" if isinstance(listed, list) and listed else "an empty list" if listed == [] else f"{kind_of(listed)}, not a list"
-    if wrong:
-        yield BadRow(row.origin, f"'instances' is {wrong}", str(row.cells)[:SHOWN])
-        return
-    for number, one in enumerate(listed, 1):
-        if isinstance(one, Mapping):
-            yield Row(row.origin, {**shared, **one})
-        else:
-            yield BadRow(row.origin, f"instance {number} is {kind_of(one)}, not an object", str(one)[:SHOWN])
+    """The instances of a task; a row without `instances` is one already."""
+    flat = isinstance(row, BadRow) or "instances" not in row.cells
+    yield from (row,) if flat else expanded(iter((row,)))
 
 
 def build(cells: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Asked:
 
 def questions(told: Told, text: str, call: Call, kind: Kind) -> list[Asked]:
     """Every question of a kind about a call, whose own text is `text`; [] where it gives none."""
-    if call.function != told.entry or len(call.steps) < FEWEST:
+    if call.function != told.entry or len(call.steps) < FEWEST or not told.knows(call):
         return []
     if kind == "returns":
         returned = isinstance(told.statements[call.steps[-1].line], ast.Return)

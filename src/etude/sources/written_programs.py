@@ -222,7 +222,8 @@ class Writer:
             self.say(f"{result}.append({self.number(2)})")
         elif kind == "text":
             piece = self.piece()
-            self.say(f"{result} {self.one((f'+= {piece}', f'= {piece} + {result}', f'+= {piece}.upper()'))}")
+            again = piece if piece.startswith('str(') else f'{piece}.upper()'
+            self.say(f"{result} {self.one((f'+= {piece}', f'= {piece} + {result}', f'+= {again}'))}")
         elif kind == "words":
             self.say(f"{result}.append({self.piece()})")
         else:

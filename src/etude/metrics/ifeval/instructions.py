@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from etude.metrics.ifeval.languages import language as language_of
@@ -25,6 +26,9 @@ AS_TWO_WORDS = re.compile(
 )
 """Where a contraction is two words, as in the Penn Treebank."""
 BETWEEN_WORDS = re.compile(r"[\s;@#$%&?!*()\[\]{}<>\"`«»“”‘’„]+|--+|\.{2,}|[:,](?!\d)")
+
+MARK = re.compile(f"[{''.join(char for char in map(chr, range(0x300, 0x2000)) if unicodedata.category(char)[0] == 'M')}\u200c\u200d]")
+"""Combining marks and joiners, which `\\w` takes for the end of a word: a Hindi word would be several."""
 
 
 def compares(number: int, relation: str, bound: int) -> bool:
@@ -68,8 +72,8 @@ def number_sentences(answer: str, *, num_sentences: int, relation: str) -> bool:
 
 
 def number_words(answer: str, *, num_words: int, relation: str) -> bool:
-    """The answer has so many words: runs of letters, digits and underscores."""
-    return compares(len(re.findall(r"\w+", answer)), relation, num_words)
+    """The answer has so many words: runs of letters (vowel signs and accents included), digits and underscores."""
+    return compares(len(re.findall(r"\w+", MARK.sub("", answer) if not answer.isascii() else answer)), relation, num_words)
 
 
 def number_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
