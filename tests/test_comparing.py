@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,18 @@ def run(root: Path, name: str, share: float, seed: int = 0, *, items: int = ITEM
     return folder
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
     for seed in range(3):
-        run(tmp_path, f"plain-{seed}", 0.45, seed)
-        run(tmp_path, f"better-{seed}", 0.75, seed, tune={"method": {"type": "lora", "r": 4}})
-    return tmp_path
+        run(folder, f"plain-{seed}", 0.45, seed)
+        run(folder, f"better-{seed}", 0.75, seed, tune={"method": {"type": "lora", "r": 4}})
+    return folder
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def arm(name: str, stem: str, count: int = 3) -> str:

@@ -296,7 +296,11 @@ def test_a_program_that_prints_as_the_tracer_does_is_not_believed():
     assert trace([Traceable("p", lie, "f", ("f(1)",))], 20, ladder.choose()) == [["ends its process"]]
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=6), s)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5), lambda s: st.lists(s, max_size=4) | st.dictionaries(st.text(max_size=6), s)
+    )
+)
 @settings(max_examples=25, deadline=None)
 def test_what_a_jailed_process_prints_is_checked(value):
     program = Traceable("p", "", "f", ("f(1)",))

@@ -48,8 +48,10 @@ def arms_of(words: Sequence[str], root: Path) -> tuple[Arm, ...]:
     if len(words) < 2:
         raise RecipeError("compare needs two arms or more: run folders, files of predictions, or NAME=RUN,RUN,... for several seeds")
     found = [arm_of(word, root) for word in words]
-    short = [name for name, _ in found]
-    named = [Arm(name if short.count(name) == 1 else str(places[0].text), places) for name, places in found]
+    short = [name or name_of(places[0]) for name, places in found]
+    named = [
+        Arm(name or (own if short.count(own) == 1 else places[0].text), places) for own, (name, places) in zip(short, found, strict=True)
+    ]
     names = [arm.name for arm in named]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise RecipeError(f"two arms are called {twice!r}; give one another name: NAME={twice}")
@@ -66,9 +68,9 @@ def arms_of(words: Sequence[str], root: Path) -> tuple[Arm, ...]:
 
 
 def arm_of(word: str, root: Path) -> tuple[str, tuple[Place, ...]]:
-    """One word's arm: its name, given or made of the place, and its places."""
+    """One word's arm: the name it gives ("" for none) and its places."""
     if (alone := place_of(word, root)) is not None:
-        return name_of(alone), (alone,)
+        return "", (alone,)
     name, sign, rest = word.partition("=")
     if not sign or "/" in name:
         if "," in word:

@@ -113,8 +113,8 @@ def rewritten(
 
 def example(before: Record, after: Record) -> dict[str, str]:
     """A changed record for a report: the first field that differs, before and after."""
-    name = next(name for name in after.fields if after.fields[name] != before.fields.get(name))
-    was, now = str(before.fields.get(name)), str(after.fields[name])
+    name = next(name for name in (*after.fields, *before.fields) if after.fields.get(name) != before.fields.get(name))
+    was, now = str(before.fields.get(name, "")), str(after.fields.get(name, ""))
     start = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
     cut = max(0, start - 60)
     return {"id": before.id, "at": str(before.origin), "field": name, "before": shown(was[cut:]), "after": shown(now[cut:])}

@@ -150,7 +150,7 @@ class BackTranslation(Settings):
         """A row, or the refusal for its score."""
         if score is None:
             return refusal("unreadable score", text, source, {})
-        if score <= self.least:
+        if score < self.least:
             return refusal("low score", text, source, {"score": score})
         fields = {"instruction": text, "input": "", "output": source.text}
         return Made(fields, source.origin, source.parents, {"score": score, **(source.about or {})})

@@ -150,7 +150,7 @@ def within(read: Depths, start: int, stop: int, level: int, most: int, inside: s
             name = " ".join(lines[opening if lines[opening].strip() != "{" else max(first, opening - 1)].split()).rstrip("{ ")
             yield from within(read, opening + 1, last, read.after[opening], most, f"{inside} > {name}" if inside else name)
         else:
-            yield code, first, last + 1, inside
+            yield code, first + 1, last + 1, inside
 
 
 def ends(read: Depths, number: int, level: int, first: int) -> bool:

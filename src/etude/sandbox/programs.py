@@ -70,8 +70,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a program. `detail`: its error in one line, where there is one; `rung`: the jail it ran in; `output`: what it printed on both
-    streams, where the limits keep it (text of an untrusted program: whoever reads it checks it)."""
+    """What became of a program. `detail`: its error in one line, where there is one; `rung`: the jail it ran in; `output`: what it
+    printed on both streams, where the limits keep it (the text of an untrusted program: whoever reads it checks it)."""
 
     kind: Kind
     detail: str = ""

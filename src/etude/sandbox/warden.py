@@ -208,8 +208,8 @@ def judge(asked: Mapping[str, Any]) -> dict[str, Any]:
         sys.exit(0)
     seconds = round(time.monotonic() - watched.began, 4)
     said = watched.said.decode("utf-8", "replace")
-    output = watched.kept.decode("utf-8", "replace")
-    return {"said": said, "reason": watched.reason, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "output": output}
+    printed = watched.kept.decode("utf-8", "replace")
+    return {"said": said, "reason": watched.reason, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "output": printed}
 
 
 def child(program: Program, limits: Limits, asked: Mapping[str, Any], folder: str, ends: tuple[int, int, int], warden: int) -> NoReturn:

@@ -167,9 +167,7 @@ class ExecutionTraces(Settings):
                 batch = []
         yield batch
 
-    def asked(
-        self, program: Traceable, calls: Sequence[Call | str], tally: Counter[Kind], left: Counter[str]
-    ) -> Iterator[dict[str, Any]]:
+    def asked(self, program: Traceable, calls: Sequence[Call | str], tally: Counter[Kind], left: Counter[str]) -> Iterator[dict[str, Any]]:
         """The rows of one program: a call a place, asked about in the way that was asked least so far (`tally`) where it can be."""
         told = Told.of(program.code, program.entry)
         known: set[str] = set()
@@ -200,7 +198,7 @@ class ExecutionTraces(Settings):
 
     def fields(self, program: Traceable, told: Told, text: str, call: Call, asked: Asked) -> tuple[dict[str, Any], str]:
         """The fields of a row, and what is wrong with its levels, "" if nothing is."""
-        texts = {level: explain(told, call, asked.steps, level) for level in WRITTEN}
+        texts: dict[str, str] = {level: explain(told, call, asked.steps, level) for level in WRITTEN}
         about = {"code": program.code, "call": text, "question": asked.question, "answer": asked.answer}
         size = Call("", {}, asked.steps, "").size()
         return {**about, **leveled(texts), "kind": asked.kind, "steps": size, "program": program.id}, broken(texts, asked.answer)

@@ -229,9 +229,10 @@ def decisive(told: Told, call: Call, steps: Sequence[Step]) -> list[str]:
             chain = lines if node in ast.walk(test) else []
             return [*chain, f"{told.prefix(call.function, last.line)}: {text_of(test_of)} is {said or is_true(node, last)}."]
         case ast.For(target=target, iter=values):
-            about, what = values, f"{text_of(target)} takes the next of {text_of(values)}"
+            about: ast.AST = values
+            what = f"{text_of(target)} takes the next of {text_of(values)}"
         case _:
-            about, what = node, f"{text_of(node)}"
+            about, what = node, text_of(node)
     reads = {name: last.before[name] for name in read_by(about, last.before)}
     given = f" with {listed(reads)}" if reads else ""
     return [*lines, f"{told.prefix(call.function, last.line)}: {what}{given}."]

@@ -129,5 +129,3 @@ def variables(said: Any) -> Variables:
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise ValueError("no variables")
     return said
-
-

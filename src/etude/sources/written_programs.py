@@ -20,7 +20,24 @@ Kind = Literal["int", "ints", "text", "words", "table"]
 KINDS: tuple[Kind, ...] = ("int", "ints", "text", "words", "table")
 Any_ = TypeVar("Any_")
 
-VERBS = ("add", "build", "check", "collect", "count", "find", "fold", "mix", "pick", "rank", "scan", "score", "shift", "sift", "trim", "weigh")
+VERBS = (
+    "add",
+    "build",
+    "check",
+    "collect",
+    "count",
+    "find",
+    "fold",
+    "mix",
+    "pick",
+    "rank",
+    "scan",
+    "score",
+    "shift",
+    "sift",
+    "trim",
+    "weigh",
+)
 NOUNS = ("bags", "cards", "coins", "days", "keys", "marks", "parts", "rows", "seats", "steps", "stones", "tags", "tiles", "turns", "units")
 PARAMETERS: dict[Kind, tuple[str, ...]] = {
     "int": ("n", "k", "limit", "size", "start"),
@@ -222,7 +239,7 @@ class Writer:
             self.say(f"{result}.append({self.number(2)})")
         elif kind == "text":
             piece = self.piece()
-            again = piece if piece.startswith('str(') else f'{piece}.upper()'
+            again = piece if piece.startswith("str(") else f"{piece}.upper()"
             self.say(f"{result} {self.one((f'+= {piece}', f'= {piece} + {result}', f'+= {again}'))}")
         elif kind == "words":
             self.say(f"{result}.append({self.piece()})")
@@ -258,7 +275,9 @@ class Writer:
         name = self.one(about)
         if self.scope[name] == "text":
             inside = repr("".join(sorted({word[0] for word in LETTERS[:: 1 + self.lot.randrange(2)]}))[:5])
-            return self.one((f"{name}[:1] in {inside}", f"{name}[-1:] in 'aeiou'", f"len({name}) > {self.lot.randrange(4)}", f"{name} > 'h'"))
+            return self.one(
+                (f"{name}[:1] in {inside}", f"{name}[-1:] in 'aeiou'", f"len({name}) > {self.lot.randrange(4)}", f"{name} > 'h'")
+            )
         bound = self.one([str(1 + self.lot.randrange(7)), *(other for other in self.of("int") if other != name)])
         tests = [f"{name} % {self.one((2, 3))} == {self.lot.randrange(2)}", f"{name} {self.one(('>', '<', '>=', '!='))} {bound}"]
         tests += [f"{name} in {other}" for other in self.of("ints") if f" in {other}:" not in "".join(self.lines[-2:])]
