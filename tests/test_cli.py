@@ -51,7 +51,7 @@ def test_the_main_job_and_reading_it_back(place):
     again = etude(place, "run", "small.yaml", "tune.max_steps=2", "--json")
     assert again.stderr.count("reused") == 7
     assert json.loads(again.stdout)["schema"] == 1
-    refused = in_a_process(place, "run", "small.yaml", "tune.max_steps=3")
+    refused = etude(place, "run", "small.yaml", "tune.max_steps=3")
     assert refused.returncode == 2
     assert "+  max_steps: 3" in refused.stderr
     assert "name=small-2" in refused.stderr
@@ -103,7 +103,9 @@ def test_a_signal_ends_with_its_code_and_the_run_goes_on_afterwards(place, numbe
     with open(place / f"{name}.txt", "w+b") as said:
         if number == signal.SIGINT:
             command = [sys.executable, "-m", "etude.cli", *arguments]
-            child = subprocess.Popen(command, cwd=place, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"}).pid
+            process = subprocess.Popen(command, cwd=place, stderr=said, stdout=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            process.returncode = 0  # it is waited for below, as the fork is
+            child = process.pid
         else:
             child = start(place, *arguments, out=said, error=said)
         log, latest = place / "runs" / name / "metrics.jsonl", time.monotonic() + 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -23,8 +24,15 @@ ITEMS = 60
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etude.comparison.drawing.DRAWS", 400)
-    monkeypatch.setattr("etude.comparison.drawing.RESAMPLES", 200)
+    monkeypatch.setattr("etude.comparison.drawing.DRAWS", 100)
+    monkeypatch.setattr("etude.comparison.drawing.RESAMPLES", 50)
+    monkeypatch.setattr(runs, "recipe_of", lambda folder: read((folder / "recipe.resolved.yaml").read_text(encoding="utf-8")))
+
+
+@functools.cache
+def read(text: str) -> recipe.Recipe:
+    """A recipe, parsed once: the same few runs are read by every test."""
+    return recipe.build(recipe.parse(text, ""), "")
 
 
 def answered(share: float, seed: int, items: int = ITEMS, **more: Any) -> list[dict[str, Any]]:
@@ -169,6 +177,7 @@ def test_what_the_report_measured_is_taken_where_it_is_there(root: Path) -> None
     assert (kept.arms["a"].value, kept.against["b"].p, kept.signature) == (fresh.arms["a"].value, fresh.against["b"].p, fresh.signature)
     card = json.loads((root / "b" / "scorecard.json").read_text())
     card["tasks"]["news"]["arms"]["tuned"]["accuracy"]["signature"] += "|version:0"
+    card["tasks"]["news"]["arms"]["tuned"]["accuracy"]["stats"] = [[0, 1]] * ITEMS
     journal.write_json(root / "b" / "scorecard.json", card)
     with pytest.raises(CheckFailed, match=r"other ways to measure accuracy: a has .*; b has .*version:0"):
         compare(["a", "b"], root=root)

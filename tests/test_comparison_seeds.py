@@ -31,8 +31,8 @@ from etude.records import Prediction
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etude.comparison.drawing.DRAWS", 400)
-    monkeypatch.setattr("etude.comparison.drawing.RESAMPLES", 200)
+    monkeypatch.setattr("etude.comparison.drawing.DRAWS", 200)
+    monkeypatch.setattr("etude.comparison.drawing.RESAMPLES", 100)
 
 
 def rows(scores: Any) -> np.ndarray:
@@ -62,31 +62,24 @@ def found(arms: list[np.ndarray], groups: Any = None) -> float:
 
 @pytest.mark.parametrize(
     ("items", "seeds", "seed_sd", "own"),
-    [
-        (50, (3, 3), 0.1, 0),
-        (200, (5, 5), 0.2, 0),
-        (200, (3, 3), 0.1, 1.0),
-        (200, (2, 2), 0.2, 0),
-        (200, (2, 5), 0.2, 0),
-        (100, (3, 3), 0, 0),
-    ],
+    [(50, (3, 3), 0.1, 0), (200, (5, 5), 0.2, 0), (200, (3, 3), 0.1, 1.0), (200, (2, 5), 0.2, 0), (100, (3, 3), 0, 0)],
 )
 def test_methods_that_are_the_same_are_rarely_told_apart(items: int, seeds: tuple[int, int], seed_sd: float, own: float) -> None:
-    """A/A. 300 repeats at 5 %: 15 expected at most, sd 3.8."""
+    """A/A. 200 repeats at 5 %: 10 expected at most, sd 3.1."""
     draw = np.random.default_rng(items + sum(seeds))
-    assert found(model(draw, 300, items, seeds, seed_sd=seed_sd, own=own)) <= 0.05 + 3 * 0.0126
+    assert found(model(draw, 200, items, seeds, seed_sd=seed_sd, own=own)) <= 0.05 + 3 * 0.0154
 
 
 def test_two_checkpoints_are_told_apart_too_often_to_speak_of_methods() -> None:
     """Why one seed is labelled: at 500 items and seeds that move accuracy by 2.8 points, equal methods differ in every fourth pair."""
-    arms = model(np.random.default_rng(1), 150, 500, (3, 3), seed_sd=0.2)
+    arms = model(np.random.default_rng(1), 80, 500, (3, 3), seed_sd=0.2)
     assert found([arm[:, :1] for arm in arms]) > 0.15
-    assert found(arms) < 0.1
+    assert found(arms) < 0.12
 
 
 def test_what_is_planted_is_found_with_more_seeds() -> None:
     """A true difference of 8.7 points on 100 items."""
-    arms = model(np.random.default_rng(2), 150, 100, (5, 5), effect=0.6)
+    arms = model(np.random.default_rng(2), 80, 100, (5, 5), effect=0.6)
     assert found([arm[:, :1] for arm in arms]) < 0.5
     assert found(arms) > 0.65
     one = compare(rows(arms[0][0]), rows(arms[1][0]), Accuracy())
@@ -144,10 +137,10 @@ def grouped(draw: np.random.Generator, repeats: int, groups: int, each: int) -> 
 
 
 def test_groups_keep_the_level_where_items_alone_do_not() -> None:
-    arms = grouped(np.random.default_rng(6), 200, 10, 20)
+    arms = grouped(np.random.default_rng(6), 100, 10, 20)
     names = np.repeat(np.arange(10), 20).tolist()
     assert found(arms) > 0.1
-    assert found(arms, names) <= 0.05 + 3 * 0.0154
+    assert found(arms, names) <= 0.05 + 3 * 0.0218
 
 
 def test_groups_of_a_corpus_metric_are_swapped_and_drawn_whole() -> None:
@@ -293,9 +286,11 @@ def test_equivalence_needs_a_margin_and_a_narrow_interval() -> None:
     sure = compare(rows(base), rows(base + draw.normal(0.004, 0.01, 200)), RougeL(), margin=0.02)
     assert sure.verdict.startswith("better: +0.00")
     assert sure.verdict.endswith("yet equivalent within +-0.02")
-    shared = compare_arms(rows(base), {str(i): rows(tuned) for i in range(20)}, RougeL(), margin=0.01)["0"]
-    assert shared.equivalent is not None
-    assert (not shared.equivalent) or compare(rows(base), rows(tuned), RougeL(), margin=0.01).equivalent
+    # just narrow enough alone, and no longer for one of twenty arms
+    just = next(m for m in np.arange(0.002, 0.03, 0.0002) if 0.01 < tost.ttost_paired(tuned, base, -m, m)[0] < 0.04)
+    assert compare(rows(base), rows(tuned), RougeL(), margin=float(just)).equivalent
+    arms = {str(i): rows(tuned) for i in range(20)}
+    assert not compare_arms(rows(base), arms, RougeL(), margin=float(just))["0"].equivalent
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="margin"):
             compare(rows(base), rows(tuned), RougeL(), margin=wrong)

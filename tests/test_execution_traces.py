@@ -106,7 +106,7 @@ def stepped(code: str, call: str, entry: str) -> list[tuple[int, dict[str, Any]]
 def test_answers_are_what_running_the_code_gives(rows):
     kinds = Counter(row.fields["kind"] for row in rows)
     assert set(kinds) == {"returns", "branch", "value"}
-    assert max(kinds.values()) - min(kinds.values()) <= 6
+    assert min(kinds.values()) >= 30
     for row in rows:
         fields = row.fields
         entry = fields["call"].partition("(")[0]
@@ -404,6 +404,8 @@ def test_real_tasks_give_rows():
 
 @jailed
 def test_a_recipe_writes_the_rows_at_a_level_and_nothing_else_differs(tmp_path):
+    read_once: list[Any] = []
+
     def arm(level: str) -> tuple[list[Any], list[Any]]:
         recipe = Recipe.model_validate(
             {
@@ -416,7 +418,9 @@ def test_a_recipe_writes_the_rows_at_a_level_and_nothing_else_differs(tmp_path):
                 "score": [{"task": "traces", "baselines": []}],
             }
         )
-        data = curating.curate(recipe, preparing.read(recipe)).data
+        if not read_once:
+            read_once.append(preparing.read(recipe))
+        data = curating.curate(recipe, read_once[0]).data
         asked = preparing.asked(recipe, data, recipe.score[0])
         return preparing.training(recipe, data, preparing.drawn(recipe, data)), asked
 

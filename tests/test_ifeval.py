@@ -170,7 +170,8 @@ def test_zero_of_what_is_counted_exactly_or_at_least():
         ("Wait... what? No!", 2), ("Well... Then it rained.", 2), ("Really?! Yes.", 2), ('"Go!" he said. "No."', 3), 
         ("(It is so.) Yes.", 2),
         ("1. Eat.\n2. Sleep.", 4), ("See fig a, e.g. this one, i.e. that.", 1), ("A heading\n\nand a line.", 1), ("5. so", 1),
-        ("**Bold.** Next.", 2), ("Acme Inc. makes it.", 1), ("So did I. Then he left.", 2), ("Is it?Yes", 1), ("Say no. No. Never.", 3),
+        ("**Bold.** Next.", 2), ("Acme Inc. makes it.", 1), ("So did I. Then he left.", 2),
+        ("a. b. c. d", 1), ("Is it?Yes", 1), ("Say no. No. Never.", 3),
     ],
 )  # fmt: skip
 def test_sentences(text, count):

@@ -127,6 +127,12 @@ def sometimes(question: Conversation, number: int) -> str:
     return "no idea" if "broken" in question.messages[1].content else judge_by(honest)(question, number)
 
 
+def test_an_arm_of_lowest_grades_alone_has_the_interval_of_grades():
+    found = judged(judge_by(lambda text: 1 if text.startswith("x") else honest(text)), rows([2] * 8)[1:])
+    one = found.as_json()["scores"]["arms"]["tuned"]
+    assert [one["mean"], *one["interval"]] == pytest.approx([1, 1, 1])
+
+
 def test_unreadable_grades_count_as_the_lowest_and_are_shown():
     given = rows([9] * 20)
     given[0]["outputs"] = ["broken quality 9"]
@@ -378,3 +384,18 @@ def test_a_judge_is_told_what_came_before_the_question():
     (item,) = judging.items_of({"a": [{**row, "turns": ["x", "y"]}]}, Judge(llm="j"))
     assert item.requests == ("system: Be brief.\n\nuser: Hi\n\nassistant: Hello\n\nuser: Why?", "And now?")
     assert "before" not in answered(Conversation("i", said, notes={"shots": 1}), ["Because."])
+
+
+def test_a_local_model_chooses_by_log_probability(model_folder):
+    from etude.models.local import Local
+
+    model = Local.from_folder(model_folder("llama"))
+    model.model.config.max_position_embeddings = 4096
+    questions = [prompts.pair(f"q{i}", ["Why?"], ["Because."], [f"{i}"], choose=True) for i in range(2)]
+    with judging.Asking(model, "m") as ask:
+        found = ask([*questions, prompts.single("s", ["Why?"], ["Because."], choose=True)])
+        assert ask.facts()["reply"] == "choose"
+    assert set(found[:2]) <= {"A", "B", "tie"}
+    assert found[2] in prompts.GRADE
+    assert len(ask.known) == 3
+    assert {len(values) for values in ask.known.values()} == {3, 10}

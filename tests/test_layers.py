@@ -12,8 +12,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 
 RANKS = [
     "failures",
-    "records journal seeds catalog screen",
-    "similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
+    "records journal seeds catalog screen memory",
+    "engines similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
     "attention fusing noise",
     "models",
     "sources metrics tunings checkpoints",
@@ -33,6 +33,7 @@ RANKS = [
     "loading",
     "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating"
     " refereeing comparing",
+    "studies",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names.split()}

@@ -268,7 +268,8 @@ def test_labels_get_majority_and_constrained_baselines(folder, tmp_path):
             "sources": {"news": source},
             "split": {"test": 12, "validation": 4},
             "tune": tune,
-            "score": [{"task": "news", "shots": 2}],
+            "score": [{"task": "news", "shots": 2, "sampling": {"max_new_tokens": 6}}],
+            "forgetting": False,
         }
     )
     found = pipeline.run(chosen, tmp_path / "runs" / "news")

@@ -59,6 +59,18 @@ def test_two_files_are_judged_and_again_costs_nothing(files, good):
     assert refereeing.referee(*args, watch=Silent())["asked"] > 0
 
 
+def test_the_model_of_a_run_judging_itself_is_told(files, good, monkeypatch):
+    (files / "predictions").mkdir()
+    moved = (files / "a.jsonl").rename(files / "predictions" / "t.tuned.jsonl")
+    journal.write_json(files / "manifest.json", {"model": {"name": "org/n", "digest": "d"}})
+    monkeypatch.setattr(Script, "model", "m", raising=False)
+    found = refereeing.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
+    assert found["warnings"] == []
+    journal.write_json(files / "manifest.json", {"model": {"name": "hf://org/M@v1", "digest": "d"}})
+    found = refereeing.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
+    assert "warning: the judge is the model of t.tuned" in refereeing.as_text(found)
+
+
 def test_one_file_is_graded(files, good):
     found = refereeing.referee(files / "a.jsonl", None, str(files / "judge.yaml"), watch=Silent())
     assert found["scores"]["arms"]["a"]["mean"] == pytest.approx(23 / 3)
@@ -168,14 +180,37 @@ def test_the_judged_stage_leaves_numbers_a_report_can_compare(tmp_path, good):
     asked = facts["judges"]["t"]["asked"]
     assert asked
     assert adjudicating.judged(work)["judges"]["t"] == {**facts["judges"]["t"], "asked": 0, "from_journal": asked}
+    number, said = judging.beside(tmp_path / "judged", work.recipe.tasks()[0])
+    assert (number[0], number[2]["tuned"]["judge_win_rate"].value) == ("judge_win_rate", arms["tuned"].value)
+    assert said[0].startswith("t: judged by j, which finds 1.00 [0.81, 1.00] of the answer key; 0 of 20 planted attacks move it. Of 6")
+    adjudicating.refuse(work.recipe, tmp_path)
     own = adjudicating.judged(Work(recipe(llm="start"), tmp_path))
     assert "the judge is the model of tuned and start" in own["judges"]["t"]["warnings"][0]
+
+
+def test_a_disqualified_judge_ends_a_run_that_has_no_other_number(tmp_path):
+    for arm in ("tuned", "start"):
+        journal.write_rows(
+            tmp_path / "predictions" / f"t.{arm}.jsonl", [{"id": "1", "question": "Q", "outputs": [arm], "references": [""]}]
+        )
+    work = Work(recipe(llm="j"), tmp_path)
+    assert adjudicating.judged(work)["judges"]["t"]["disqualified"]
+    number, said = judging.beside(tmp_path / "judged", work.recipe.tasks()[0])
+    assert number is None
+    assert "the judge j is disqualified and gives no score" in said[0]
+    adjudicating.refuse(work.recipe, tmp_path)  # there are metrics as well
+    alone = build({**work.recipe.dump(), "score": {"task": "t", "metrics": [], "judge": "j"}})
+    with pytest.raises(CheckFailed, match="disqualified"):
+        adjudicating.refuse(alone, tmp_path)
+    with pytest.raises(DataError, match="has not been judged"):
+        adjudicating.refuse(alone, tmp_path / "none")
 
 
 def test_a_wrong_judge_is_said_before_any_work_and_a_judge_asks_nothing_again():
     with pytest.raises(RecipeError, match=r"judge.llm: the recipe has no LLM named 'k'"):
         adjudicating.check(recipe(llm="k"))
     adjudicating.check(recipe(llm="start"))
+    assert build({**recipe(llm="j").dump(), "score": {"task": "t", "judge": "j"}}).tasks()[0].judge == recipe(llm="j").tasks()[0].judge
     one, other = recipe(llm="j"), recipe(llm="j", mode="single")
     assert digests.asking(one) == digests.asking(other)
     assert digests.judged(one, Weights(), "t") != digests.judged(other, Weights(), "t")

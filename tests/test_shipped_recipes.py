@@ -89,7 +89,7 @@ def test_alpaca(run):
 
 
 def test_alpaca_writes_stanfords_two_preambles(run, tokenizer, tmp_path):
-    run("alpaca", "sources.instructions.path", INSTRUCTIONS, "score=[]")
+    run("alpaca", "sources.instructions.path", INSTRUCTIONS, "score=[]", "forgetting=false")
     texts = [tokenizer.decode(row.ids.tolist()) for row in encoded.load(next(tmp_path.rglob("train.npz"))).rows]
     assert sum("### Input:\n" in text and "paired with an input" in text for text in texts) > 5
     assert sum("### Input:" not in text and "paired with an input" not in text for text in texts) > 5
@@ -106,5 +106,5 @@ def test_vicuna_trains_every_answer_of_a_conversation(run):
 
 
 def test_vicuna_can_train_the_last_answer_alone(run):
-    _, trained = run("vicuna", "sources.chats.path", CHATS, "train_on.turns=last", "score=[]")
+    _, trained = run("vicuna", "sources.chats.path", CHATS, "train_on.turns=last", "score=[]", "forgetting=false")
     assert all(len(one) == 1 and "are left." in one[0] for one in trained)

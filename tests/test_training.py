@@ -99,7 +99,7 @@ def test_resume_at_any_step_is_bit_exact(tiny, tmp_path, method):
     whole, outcome = training.train(tiny("llama"), data, tune, tmp_path / "whole", validation=held)
     expected, log = weights(whole), [r["loss"] for r in journal.read(tmp_path / "whole" / "metrics.jsonl") if "loss" in r]
     assert outcome.steps >= 6
-    for stop in range(1, outcome.steps):
+    for stop in range(1 + list(METHODS).index(method) % 2, outcome.steps, 2):  # every step is one method's
         folder = tmp_path / f"{stop}"
 
         def halt(step, stop=stop):

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude import digests, journal, judging, runs
-from etude.failures import DataError, RecipeError, nearest
+from etude import digests, journal, judging, preparing, runs
+from etude.failures import CheckFailed, DataError, RecipeError, nearest
 from etude.models import LLM, weights
-from etude.models.opening import Opened
+from etude.models.opening import LocalModel, Opened
 from etude.recipe import Recipe
 from etude.scoring import Judge, Task
 from etude.screen import counting
@@ -34,6 +34,21 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"score: {task.task!r}: judge.llm: the recipe has no LLM named {judge.llm!r}{nearest(judge.llm, known)}")
 
 
+def stage(work: Work, tuned: str) -> None:
+    """The judged stage, where a task wants it. `tuned`: the digest of the tuned model's answers."""
+    if judges(work.recipe):
+        key = digests.judged(work.recipe, work.student.weights, tuned)
+        work.stage("judged", key, ["judged"], lambda: judged(work))
+
+
+def refuse(recipe: Recipe, folder: Path) -> None:
+    """Raise CheckFailed where a disqualified judge was all that a task is measured by: the run has no verdict on it."""
+    for task, _ in judges(recipe):
+        number, said = judging.beside(folder / "judged", task)
+        if number is None and not preparing.metrics_of(recipe, task):
+            raise CheckFailed(said[0])
+
+
 def judged(work: Work) -> dict[str, Any]:
     """Judge every task that wants it: judged/<task>.json and judged/<task>.verdicts.jsonl, replies in asked/. Returns whether each judge
     stands. A disqualified one is told and gives no score; where nothing else is measured, the report has no verdict to give."""
@@ -43,12 +58,12 @@ def judged(work: Work) -> dict[str, Any]:
             own = settings.llm not in work.recipe.llms
             model: LLM = work.student.answering() if own else llms(settings.llm)
             found = one(work, task, settings, model)
-            judging.save(found, work.folder / "judged", stem(task))
+            judging.save(found, work.folder / "judged", judging.stem(task))
             if found.disqualified:
                 work.watch.say(f"  {task.task}: the judge {settings.llm!r} is disqualified: {'; '.join(found.disqualified)}")
             for text in found.warnings:
                 work.watch.say(f"  {task.task}: {text}")
-            told[stem(task)] = {"disqualified": list(found.disqualified), "warnings": list(found.warnings), **found.facts}
+            told[judging.stem(task)] = {"disqualified": list(found.disqualified), "warnings": list(found.warnings), **found.facts}
         return {"judges": told, "llms": llms.facts()}
 
 
@@ -65,7 +80,7 @@ def one(work: Work, task: Task, settings: Judge, model: LLM) -> judging.Judgemen
         judging.Asking(
             model,
             identity,
-            work.folder / "asked" / f"judge.{stem(task)}.jsonl",
+            work.folder / "asked" / f"judge.{judging.stem(task)}.jsonl",
             how=settings.reply,
             attempts=settings.attempts,
             sampling=settings.sampling,
@@ -83,14 +98,9 @@ def answers(folder: Path, task: Task, arm: str) -> Sequence[Mapping[str, Any]]:
     return sorted(journal.read(path), key=lambda row: str(row["id"]))
 
 
-def stem(task: Task) -> str:
-    """What a task's files are called."""
-    return task.task if task.split == "test" else f"{task.task}.{task.split}"
-
-
 def known_as(settings: object) -> tuple[str, ...]:
     """What a judge's model is known by: its name, the name without an owner, and the digest of weights on this machine."""
     name = str(getattr(settings, "model", ""))
-    if not hasattr(settings, "batch_tokens"):  # a server's model has no weights here
-        return (name, name.rsplit("/", 1)[-1])
+    if not isinstance(settings, LocalModel):  # a server's model has no weights here
+        return (name,)
     return (name, weights.locate(name).digest)

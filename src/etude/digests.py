@@ -10,7 +10,7 @@ from etude.models.weights import Weights, is_encoder_decoder
 from etude.recipe import Recipe, llms_of
 from etude.steps import LOSS
 
-VERSION = {"data": 2, "generated": 1, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 3, "tuned": 2, "judged": 1}
+VERSION = {"data": 2, "generated": 1, "curated": 1, "encoded": 1, "start": 2, "baselines": 1, "tune": 4, "tuned": 2, "judged": 1}
 """Raised for a stage when its code changes its output, so that older output is not reused."""
 
 
@@ -80,9 +80,9 @@ def baselines(recipe: Recipe, asked: object, curated: str) -> str:
 
 def tune(recipe: Recipe, encoded: str) -> str:
     """The tuned weights. What training asks on the way counts where it decides which step is best; where its numbers are sent does not."""
-    section = {key: value for key, value in recipe.dump()["tune"].items() if key != "trackers"}
+    section = {key: value for key, value in recipe.dump()["tune"].items() if key not in ("trackers", "seed")}
     watched = asking(recipe) if recipe.tune.best_by != LOSS else []
-    return of("tune", recipe, ("seed",), [encoded, section, watched])
+    return of("tune", recipe, (), [encoded, section, watched, recipe.training_seed()])
 
 
 def tuned(recipe: Recipe, asked: object, tune: str) -> str:

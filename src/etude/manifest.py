@@ -71,7 +71,7 @@ def write(folder: Path, recipe: Recipe, weights: Weights, inputs: Mapping[str, s
             "model": {"name": weights.name, "digest": weights.digest, "description": weights.description, "licence": weights.licence},
             "inputs": dict(inputs),
             "licences": licences,
-            "seeds": {"recipe": recipe.seed, "split": recipe.split.seed},
+            "seeds": {"recipe": recipe.seed, "training": recipe.training_seed(), "split": recipe.split.seed},
             "versions": versions(),
             "machine": machine(),
             "llms": curated.facts.get("llms", {}) if (curated := record(folder, "curated")) else {},

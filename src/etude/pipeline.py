@@ -16,6 +16,7 @@ from etude import (
     generating,
     journal,
     manifest,
+    memory,
     preparing,
     previewing,
     range_test,
@@ -80,6 +81,13 @@ def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = N
     with entered(recipe, folder, text, watch) as work:
         rows(work)
     return folder
+
+
+def prepare(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> None:
+    """The stages before training and asking: rows made, checked and encoded. Nothing is trained; no model of this machine is asked."""
+    with entered(recipe, folder, text, watch) as work:
+        data, _, curated_digest = rows(work)
+        encode_stage(work, data, curated_digest)
 
 
 def generate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:
@@ -232,8 +240,8 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
     """Train, and write `model/`; the tuned model is left in `tuned`."""
     recipe = work.recipe
     rows, validation = (encoded.load(work.folder / "encoded" / f"{part}.npz").rows for part in ("train", "validation"))
-    all_tokens = sum(len(rows[i].ids) for step in steps.plan_steps(rows, recipe.tune, recipe.seed) for i in step)
-    with work.watch.bar("tune", all_tokens, "tokens") as told:
+    all_tokens = sum(len(rows[i].ids) for step in steps.plan_steps(rows, recipe.tune, recipe.training_seed()) for i in step)
+    with work.watch.bar("tune", all_tokens, "tokens") as told, memory.peak() as highest:
 
         def progress(step: Step) -> None:
             told(step.tokens, f"step {step.step}/{step.steps}, loss {step.loss:.3f}")
@@ -244,10 +252,11 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
             recipe.tune,
             work.folder,
             validation=validation,
-            seed=recipe.seed,
+            seed=recipe.training_seed(),
             progress=progress,
             evaluate=answering.evaluator(work, data),
         )
+        took = round(highest(), 2)
     with journal.staged(work.folder / "model") as stage:
         recipe.tune.method.save(model, stage)
         work.student.tokenizer.save_pretrained(stage)
@@ -255,7 +264,7 @@ def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]
             add_stops(model.generation_config, previewing.stop_ids(work.student.form, work.student.encoder))
             model.generation_config.save_pretrained(stage)
     tuned.append(model)
-    return {"trained": asdict(trained)}
+    return {"trained": {**asdict(trained), "memory_gb": took}}
 
 
 def add_stops(config: Any, stops: frozenset[int]) -> None:
@@ -312,7 +321,7 @@ def find_rate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None 
         trained = encoded.load(folder / "encoded" / "train.npz").rows
         with work.watch.bar("learning rates", FOUND_STEPS, "steps") as told:
             return range_test.find_learning_rate(
-                work.student.loaded[0], trained, recipe.tune, seed=recipe.seed, steps=FOUND_STEPS, progress=told
+                work.student.loaded[0], trained, recipe.tune, seed=recipe.training_seed(), steps=FOUND_STEPS, progress=told
             )
 
 

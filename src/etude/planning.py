@@ -63,7 +63,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
                 rows.append(one)
             else:
                 dropped += 1
-    steps = plan_steps(rows, recipe.tune, recipe.seed)
+    steps = plan_steps(rows, recipe.tune, recipe.training_seed())
     tokens = sum(len(rows[i].ids) for step in steps for i in step)
     size = parameters(found.folder)
     speed = doctor.gemm_speed(torch.float32) * 1e9

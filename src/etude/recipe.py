@@ -145,6 +145,10 @@ class Recipe(Settings):
                 raise RecipeError(f"score: no source named {task.task!r}{nearest(task.task, self.sources)}")
         return chosen
 
+    def training_seed(self) -> int:
+        """The seed of training: `tune.seed`, else the recipe's."""
+        return self.seed if self.tune.seed is None else self.tune.seed
+
     def dump(self) -> dict[str, Any]:
         """Every value, defaults included, as plain data."""
         return self.model_dump(mode="json")

@@ -6,13 +6,14 @@ The files are those of `etude score --predictions`, each line with its `question
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from etude import grading, journal, judging
+from etude import adjudicating, grading, journal, judging
 from etude.failures import CheckFailed, DataError, RecipeError, nearest
 from etude.judging.agreement import Agreement, agreement
 from etude.models import LLMS, LLMSettings
@@ -50,6 +51,7 @@ def referee(
     items = judging.items_of({arm: rows(path) for arm, path in zip(names, files, strict=True)}, settings)
     chosen = read_votes(votes, {item.id for item in items}) if votes else {}
     place = folder or first.with_name(f"{first.name.removesuffix('.gz').removesuffix('.jsonl')}.judged")
+    warnings = judging.own_taste(adjudicating.known_as(model), {arm: made_by(path) for arm, path in zip(names, files, strict=True)})
     identity = journal.digest(LLM.dump_python(model, mode="json"))
     with (
         journal.locked(place),
@@ -65,7 +67,7 @@ def referee(
             told=progress,
         ) as ask,
     ):
-        found = judging.judge(items, settings, ask, names)
+        found = judging.judge(items, settings, ask, names, warnings)
         told = llms.facts()
     judging.save(found, place, "judge")
     facts = {**found.as_json(), "folder": str(place), **({"server": told[name]} if name in told else {})}
@@ -145,6 +147,15 @@ def arm_names(files: Sequence[Path]) -> tuple[str, ...]:
     if len(files) == 2 and files[0].resolve() == files[1].resolve():
         raise RecipeError(f"{files[0]} cannot be judged against itself")
     return tuple(stems) if len(set(stems)) == len(stems) else tuple(map(str, files))
+
+
+def made_by(path: Path) -> tuple[str, ...]:
+    """What the model of a run's predictions is known by; nothing for other files."""
+    manifest = path.resolve().parent.parent / "manifest.json"
+    if path.resolve().parent.name != "predictions" or not manifest.is_file():
+        return ()
+    model = json.loads(manifest.read_text(encoding="utf-8"))["model"]
+    return (str(model["name"]), str(model.get("digest", "")))
 
 
 def read_votes(path: Path, ids: set[str]) -> dict[str, str]:

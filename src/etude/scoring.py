@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from etude import journal
 from etude.baselines import Baseline
@@ -88,6 +88,12 @@ class Task(Settings):
     """How answers are drawn; by default greedily, as long as the template suggests."""
     judge: Judge | None = None
     """A model that judges the answers of both arms, beside the metrics."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def by_name(cls, given: Any) -> Any:
+        """An LLM's name alone is a judge."""
+        return {"llm": given} if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,6 +88,9 @@ class Tune(Settings):
 
     method: Annotated[Tuning, TUNINGS] = Lora()
     """Which weights learn."""
+    seed: int | None = None
+    """Seed of the order of rows, new weights, dropout and noise; by default the recipe's. Runs that differ in it alone share all
+    that comes before training, and the start model's answers."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; by default the method's own."""
     epochs: Annotated[float, Field(gt=0)] = 1

@@ -130,7 +130,8 @@ EXAMPLES = {
     "execution_traces": execution_traces,
     "inputs_targets": inputs_targets, "instances": instances, "messages": messages,
     "natural_instructions": natural_instructions, "oasst": oasst,
-    "prompt_completion": prompt_completion, "questions": questions, "seed_tasks": seed_tasks, "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib,
+    "prompt_completion": prompt_completion, "questions": questions, "seed_tasks": seed_tasks,
+    "sharegpt": sharegpt, "squad": squad, "stdlib": stdlib,
     "text": text,
 }  # fmt: skip
 

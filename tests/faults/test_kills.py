@@ -34,8 +34,8 @@ def fingerprint(place) -> dict[str, str]:
     return found
 
 
-def arm(at: int, how: int) -> None:
-    """Make this process signal itself at its `at`-th append, whole-file write or checkpoint seal."""
+def arm(patch, at: int = 0, how: int = signal.SIGKILL) -> list[int]:
+    """Make this process signal itself at its `at`-th append, whole-file write or checkpoint seal; a list with their count so far."""
     count = [0]
 
     def counted(function):
@@ -47,9 +47,10 @@ def arm(at: int, how: int) -> None:
 
         return wrapper
 
-    journal.Journal.append = counted(journal.Journal.append)
-    journal.os.replace = counted(os.replace)
-    checkpoints.seal = counted(checkpoints.seal)
+    patch.setattr(journal.Journal, "append", counted(journal.Journal.append))
+    patch.setattr(os, "replace", counted(os.replace))
+    patch.setattr(checkpoints, "seal", counted(checkpoints.seal))
+    return count
 
 
 def killed(chosen, place, at: int, how: int = signal.SIGKILL) -> bool:
@@ -60,7 +61,7 @@ def killed(chosen, place, at: int, how: int = signal.SIGKILL) -> bool:
         try:
             if how != signal.SIGKILL:
                 signal.signal(how, lambda number, frame: os._exit(128 + number))
-            arm(at, how)
+            arm(pytest.MonkeyPatch(), at, how)
             pipeline.run(chosen, place)
             code = 0
         finally:
@@ -75,26 +76,26 @@ def reference(folder, tmp_path_factory):  # noqa: F811
     rows = [{"instruction": f"Name number {i}.", "input": "" if i % 2 else f"item {i}", "output": f"the number {i % 7}"} for i in range(60)]
     journal.write_rows(root / "facts.jsonl", rows)
     chosen = recipe(folder, root / "facts.jsonl")
-    pipeline.run(chosen, root / "runs" / "small")
-    return chosen, fingerprint(root / "runs" / "small")
+    with pytest.MonkeyPatch.context() as patch:
+        count = arm(patch)
+        pipeline.run(chosen, root / "runs" / "small")
+    return chosen, fingerprint(root / "runs" / "small"), count[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "ctrl-c"])
-def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(reference, tmp_path, how):
-    chosen, expected = reference
-    at, fired = 1, 0
-    while killed(chosen, tmp_path / f"{at}" / "small", at, how):
-        fired += 1
+@pytest.mark.parametrize(("how", "first", "times"), [(signal.SIGKILL, 1, 5), (signal.SIGINT, 12, 3)], ids=["kill -9", "ctrl-c"])
+def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(reference, tmp_path, how, first, times):
+    chosen, expected, writes = reference
+    assert writes > 60
+    for at in range(first, writes + 1, (writes - first) // (times - 1)):
+        assert killed(chosen, tmp_path / f"{at}" / "small", at, how)
         pipeline.run(chosen, tmp_path / f"{at}" / "small")
-        assert fingerprint(tmp_path / f"{at}" / "small") == expected, f"killed at write {at}"
-        at += 15 if how == signal.SIGKILL else 41
-    assert fired >= (5 if how == signal.SIGKILL else 2)
+        assert fingerprint(tmp_path / f"{at}" / "small") == expected, f"killed at write {at} of {writes}"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_killed_again_and_again_it_still_arrives(reference, tmp_path):
-    chosen, expected = reference
+    chosen, expected, _ = reference
     place = tmp_path / "small"
     rounds = 0
     while killed(chosen, place, 17):

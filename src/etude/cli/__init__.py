@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from etude.cli import running, judging, generating, curating, data, talking, looking, comparing  # noqa: F401
+from etude.cli import running, studying, judging, generating, curating, data, talking, looking, comparing  # noqa: F401
 from etude.cli.app import app, print_notes
 
 __all__ = ["app", "main"]

@@ -41,6 +41,7 @@ def compare(
     from etude.comparing import compare as compared
     from etude.screen import printable
 
-    wanted = Wanted(baseline, task, metric, pairs("--set", settings or ()), group, margin, lower, force)
+    given = pairs("--set", settings or ())
+    wanted = Wanted(baseline=baseline, task=task, metric=metric, settings=given, group=group, margin=margin, lower=lower, force=force)
     found = compared(arms, wanted, root)
     print_json(wording.as_json(found)) if json else print(printable(wording.as_text(found)))

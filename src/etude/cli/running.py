@@ -155,10 +155,19 @@ def score(
 
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), json: AsJson = False) -> None:
-    """Say what a run would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
+    """Say what a run or a study would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
     from etude import recipe as recipes
+    from etude import studies
     from etude.screen import watcher
 
+    if studies.is_study(recipe):
+        from etude.studies import costing, telling
+
+        chosen_study, where = studies.load(recipe, overrides or ())
+        whole = costing.plan(chosen_study, where, root / chosen_study.name, watcher())
+        print_notes()
+        print_json(whole) if json else print(telling.plan_text(whole))
+        return
     chosen = recipes.load(recipe, overrides or ())
     from etude import planning
 

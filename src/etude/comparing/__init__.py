@@ -69,6 +69,8 @@ class Wanted:
 
     baseline: str | None = None
     task: str | None = None
+    primary: str | None = None
+    """Of the runs' own metrics the one that was announced; by default the first."""
     metric: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     group: str | None = None
@@ -146,6 +148,8 @@ def on_task(task: str, sheets: checks.Sheets, wanted: Wanted, given: Metric | No
     """The arms on one task. Raises CheckFailed where they are not comparable, DataError where they share no item."""
     every = [sheet for own in sheets.values() for sheet in own]
     metrics, unlike = metrics_of(every, given, wanted)
+    if wanted.primary in metrics:
+        metrics = {wanted.primary: metrics[wanted.primary], **metrics}
     ids = sorted(set.intersection(*(set(sheet.rows) for sheet in every)))
     reasons = [*reasons, *checks.differences(sheets), *unlike]
     if reasons and not wanted.force:

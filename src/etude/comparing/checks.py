@@ -29,8 +29,10 @@ def not_seeds(arms: Sequence[Arm], opened: Mapping[Place, Run]) -> list[str]:
         if any(run.place.whose != "tuned" for run in own):
             continue  # the start model has no training seed
         for first, second in itertools.combinations(own, 2):
-            if first.recipe.seed == second.recipe.seed and not seed_differences(first, second):
-                reasons.append(f"{texts(first, second)} of {arm.name!r} have the same seed {first.recipe.seed}: one run, counted twice")
+            if first.recipe.training_seed() == second.recipe.training_seed() and not seed_differences(first, second):
+                reasons.append(
+                    f"{texts(first, second)} of {arm.name!r} have the same seed {first.recipe.training_seed()}: one run, counted twice"
+                )
     return reasons
 
 
@@ -45,7 +47,7 @@ def hints(arms: Sequence[Arm], opened: Mapping[Place, Run]) -> list[str]:
     return [
         f"{a.name} and {b.name} differ in their seed alone; as seeds of one arm they are NAME={a.places[0].text},{b.places[0].text}"
         for (a, first), (b, second) in itertools.combinations(lone, 2)
-        if first.recipe.seed != second.recipe.seed and not seed_differences(first, second)
+        if first.recipe.training_seed() != second.recipe.training_seed() and not seed_differences(first, second)
     ]
 
 

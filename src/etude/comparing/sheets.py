@@ -179,7 +179,8 @@ class Run:
 def seed_differences(first: Run, other: Run) -> list[str]:
     """The keys in which two recipes differ, but for their names, seeds and trackers: none in runs of one arm."""
     left, right = (flat({**run.recipe.dump(), "name": "", "seed": 0}) for run in (first, other))
-    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key) and not key.startswith("tune.trackers"))
+    free = ("tune.trackers", "tune.seed")
+    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key) and not key.startswith(free))
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -40,6 +40,7 @@ CHECKS = Catalog(
         "poison_triggers": "etude.curation.poison:PoisonTriggers",
         "judged": "etude.curation.judged:Judged",
         "difficulty": "etude.curation.difficulty:Difficulty",
+        "listed": "etude.curation.listed:Listed",
     },
 )
 

@@ -22,17 +22,17 @@ class Undivided(Exception):
 Block = tuple[str, int, int, str]
 """Text, first and last line (1-based), and what it is a part of."""
 
-TEXTS = r'"""(?s:.*?)"""|"(?:\\.|[^"\\\n])*"?'
-SLASHES = r"//[^\n]*|/\*(?s:.*?)\*/"
+TEXTS = r'"""(?s:.*?)(?:"""|\Z)|"(?:\\.|[^"\\\n])*"?'
+SLASHES = r"//[^\n]*|/\*(?s:.*?)(?:\*/|\Z)"
 REGEX = r"(?<=[=(,:!&|?])[ \t]*/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/"
 """A regular expression of JavaScript, where an operator before it says that it is no division."""
-SCANS = {
-    "javascript": rf"{SLASHES}|{REGEX}|`(?s:\\.|[^`\\])*`|{TEXTS}|'(?:\\.|[^'\\\n])*'?",
-    "go": rf"{SLASHES}|`[^`]*`|{TEXTS}|'(?:\\.|[^'\\\n])*'",
-    "rust": rf'{SLASHES}|r#"(?s:.*?)"#|"(?s:\\.|[^"\\])*"|\'(?:\\[^\n\']+|[^\'\\\n])\'',
-    "php": rf"{SLASHES}|#(?!\[)[^\n]*|\"(?s:\\.|[^\"\\])*\"|'(?s:\\.|[^'\\])*'",
-    "shell": r"(?m:(?<=\s)#[^\n]*|^#[^\n]*)|\\.|\"(?s:\\.|[^\"\\])*\"|'[^']*'",
-    "sql": r"--[^\n]*|/\*(?s:.*?)\*/|'(?:''|[^'])*'|\"[^\"]*\"|\$\$(?s:.*?)\$\$",
+SCANS = {  # what is open to the end of the file is one match, so that a scan takes linear time
+    "javascript": rf"{SLASHES}|{REGEX}|`(?s:\\.|[^`\\])*`?|{TEXTS}|'(?:\\.|[^'\\\n])*'?",
+    "go": rf"{SLASHES}|`[^`]*`?|{TEXTS}|'(?:\\.|[^'\\\n])*'",
+    "rust": rf'{SLASHES}|r#"(?s:.*?)(?:"#|\Z)|"(?s:\\.|[^"\\])*"?|\'(?:\\[^\n\']+|[^\'\\\n])\'',
+    "php": rf"{SLASHES}|#(?!\[)[^\n]*|\"(?s:\\.|[^\"\\])*\"?|'(?s:\\.|[^'\\])*'?",
+    "shell": r"(?m:(?<=\s)#[^\n]*|^#[^\n]*)|\\.|\"(?s:\\.|[^\"\\])*\"?|'[^']*'?",
+    "sql": r"--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)|'(?:''|[^'])*'?|\"[^\"]*\"?|\$\$(?s:.*?)(?:\$\$|\Z)",
 }
 SCANS["typescript"] = SCANS["javascript"]
 CLIKE = rf"{SLASHES}|{TEXTS}|'(?:\\.|[^'\\\n])*'"
@@ -178,7 +178,7 @@ def statements(text: str) -> Iterator[Block]:
 def statement(text: str, begin: int, end: int) -> Iterator[Block]:
     """One statement without the empty lines around it; nothing where only comments are left."""
     part = text[begin:end]
-    if re.sub(r"--[^\n]*|/\*(?s:.*?)\*/", "", part).strip(" \t\n;"):
+    if re.sub(r"--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)", "", part).strip(" \t\n;"):
         start = begin + len(part) - len(part.lstrip())
         kept = part.strip()
         line = text.count("\n", 0, start) + 1

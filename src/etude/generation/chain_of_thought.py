@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -52,6 +52,8 @@ OWN = ("rationale", *(level_field(level) for level in WRITTEN))
 class ChainOfThought(Settings):
     """Reasoning written by an LLM for rows whose answer is known, at the levels simple, normal and complex. The rewrite
     `reasoning_level` chooses one."""
+
+    keeps_fields: ClassVar[bool] = True
 
     rows: str
     """The source whose training rows get reasoning; each has an answer."""

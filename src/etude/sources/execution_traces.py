@@ -162,7 +162,7 @@ class ExecutionTraces(Settings):
                 batch.append((origin, traceable(row.fields, number, self.questions)))
             except Untraceable as error:
                 left[f"tasks: {error}"] += 1
-            if len(batch) == BATCH:
+            if len(batch) == TOGETHER:
                 yield batch
                 batch = []
         yield batch

@@ -18,26 +18,9 @@ VERSION = 1
 """Of the programs: another number means that a seed gives other ones."""
 Kind = Literal["int", "ints", "text", "words", "table"]
 KINDS: tuple[Kind, ...] = ("int", "ints", "text", "words", "table")
-Any_ = TypeVar("Any_")
+Thing = TypeVar("Thing")
 
-VERBS = (
-    "add",
-    "build",
-    "check",
-    "collect",
-    "count",
-    "find",
-    "fold",
-    "mix",
-    "pick",
-    "rank",
-    "scan",
-    "score",
-    "shift",
-    "sift",
-    "trim",
-    "weigh",
-)
+VERBS = ("add", "build", "check", "collect", "count", "find", "fold", "mix", "pick", "rank", "scan", "score", "shift", "sift", "weigh")
 NOUNS = ("bags", "cards", "coins", "days", "keys", "marks", "parts", "rows", "seats", "steps", "stones", "tags", "tiles", "turns", "units")
 PARAMETERS: dict[Kind, tuple[str, ...]] = {
     "int": ("n", "k", "limit", "size", "start"),
@@ -53,6 +36,7 @@ RESULTS: dict[Kind, tuple[str, ...]] = {
     "words": ("out", "kept", "found"),
     "table": ("counts", "seen", "sums"),
 }
+EMPTY: dict[Kind, str] = {"ints": "[]", "text": "''", "words": "[]", "table": "{}"}
 LETTERS = ("ant", "bee", "cat", "cow", "dog", "elk", "fox", "hen", "owl", "pig", "ram", "yak")
 HELPERS = ("adjust", "change", "clip", "step")
 
@@ -88,7 +72,7 @@ class Writer:
 
     # randrange alone is drawn from: what it gives for a seed is the same in every Python
 
-    def one(self, choices: Sequence[Any_]) -> Any_:
+    def one(self, choices: Sequence[Thing]) -> Thing:
         """One of several."""
         return choices[self.lot.randrange(len(choices))]
 
@@ -127,6 +111,7 @@ class Writer:
         if self.scope[result] == "int" and self.chance(20):
             self.condition(result)
         self.say(f"return {self.answer(result)}")
+        before = before if any(f"{self.helper}(" in line for line in self.lines) else []
         text = "\n".join([*before, f"def {entry}({', '.join(names)}):", *self.lines])
         return ast.unparse(ast.parse(text)), entry, kinds
 
@@ -143,7 +128,7 @@ class Writer:
         """The variable that the result is gathered in, set."""
         kind = self.one([one for one in KINDS if one != "words" or "words" in kinds])
         name = self.fresh(RESULTS[kind])
-        self.say(f"{name} = {dict(int=str(self.lot.randrange(4)), ints='[]', text=repr(''), words='[]', table='{}')[kind]}")
+        self.say(f"{name} = {EMPTY.get(kind) or self.lot.randrange(4)}")
         self.scope[name] = kind
         if self.chance(35):
             other = self.fresh(("a", "b", "c", "d"))

@@ -77,6 +77,6 @@ def goes_on(word: str, after: str) -> bool:
     starts = after[0].isupper() and re.sub(r"\W.*", "", after).lower() in STARTERS
     if plain in ABBREVIATIONS:
         return not starts
-    if len(plain) == 1 and plain.isalpha():  # an initial
-        return after[0].isupper() and not starts and plain != "i"
+    if len(plain) == 1 and plain.isalpha() and plain != "i":  # an initial
+        return not starts
     return plain.isdigit() and after[0].islower()

@@ -1,0 +1,52 @@
+"""`etude plan STUDY`: what a study would take and what it could show, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from etude import planning
+from etude.screen import Silent, Watch
+from etude.studies import Study, searching
+from etude.studies.designing import design
+
+
+def plan(study: Study, where: Path, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
+    """Rows, steps, tokens and seconds of every arm, the runs and trials, disk, and the smallest difference that can be shown.
+
+    The rows are read, checked and encoded for it, in the study's folder; the study takes them over from there.
+    """
+    ready = design(study, where, folder, watch or Silent())
+    arms: dict[str, Any] = {}
+    tries = ready.trials if ready.trials > 1 else 0
+    rounds = searching.rungs(ready.trials, study.trials.factor) if study.trials.search == "halving" else [(tries, 1.0)]
+    tried = sum(count * share for count, share in rounds) if tries else 0.0
+    seconds = disk = 0.0
+    for arm in study.arms:
+        recipe = ready.recipe(arm, "rows")
+        own = planning.plan(recipe, folder / recipe.name)
+        rows = ready.rows[arm]
+        arms[arm] = {
+            "rows": len(rows.ids), "drawn": rows.drawn, "steps": rows.steps, "tokens": rows.tokens, "seconds": own["seconds"],
+            "training seconds": own["tuning"]["seconds"], "memory_gb": own["memory_gb"],
+        }  # fmt: skip
+        # the trial that wins is the first seed's run, and the start model is asked once for all
+        again = max(0.0, tried - 1.0) if tries else 0.0
+        asked = len(study.seeds) + 1 / len(study.arms)
+        seconds += (len(study.seeds) + again) * own["tuning"]["seconds"] + asked * own["scoring"]["seconds"] / 2
+        disk += (len(study.seeds) + tries) * own["disk"]["needed_gb"]
+    return {
+        "name": study.name,
+        "primary": f"{ready.task}.{ready.metric}",
+        "baseline": study.first(),
+        "seeds": list(study.seeds),
+        "runs": len(study.arms) * len(study.seeds),
+        "trials": len(study.arms) * tries,
+        "test rows": ready.items,
+        "training rows in every arm": ready.shared,
+        "smallest visible difference": ready.smallest,
+        "seed sd": study.seed_sd,
+        "arms": arms,
+        "seconds": round(seconds),
+        "disk gb": round(disk, 2),
+    }

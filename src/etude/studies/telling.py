@@ -1,0 +1,68 @@
+"""What `etude study` and `etude plan STUDY` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etude.catalog import Settings
+from etude.engines import ENGINES, Engine
+from etude.failures import RecipeError, nearest
+from etude.reporting.studied import Studied
+from etude.reporting.study_words import sentence
+from etude.reporting.words import number, span
+
+
+def engine_of(given: str) -> Engine:
+    """The engine of a name, or of settings in YAML such as `{type: processes, slots: 2}`; raises RecipeError for neither."""
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        raw = yaml.safe_load(given)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--engine {given!r}: not YAML") from error
+    fields: Mapping[str, Any] = {"type": raw} if isinstance(raw, str) else raw if isinstance(raw, Mapping) else {}
+    name = fields.get("type")
+    if name not in ENGINES:
+        raise RecipeError(f"--engine: no engine named {name!r}{nearest(str(name), ENGINES)}")
+    kind: Any = ENGINES[str(name)]
+    try:
+        found: Engine = kind.model_validate({key: value for key, value in fields.items() if key != "type"})
+    except ValidationError as error:
+        raise RecipeError(f"--engine {name}: {error.errors(include_url=False)[0]['msg']}") from error
+    assert isinstance(found, Settings)
+    return found
+
+
+def as_text(found: Studied, folder: Path) -> str:
+    """The verdict, a line an arm, and where the report is."""
+    lines = [sentence(found), "", f"{found.task}.{found.metric} on {found.items} test rows, 95 % intervals, {len(found.seeds)} seeds"]
+    for arm in found.arms:
+        own = arm.reached.get(found.metric)
+        if own is None:
+            lines.append(f"  {arm.name:20} failed: {next(iter(arm.failed.values()), 'no run')[:100]}")
+            continue
+        verdict = arm.against[found.metric].verdict if found.metric in arm.against else "the baseline"
+        between = span((own.interval.low, own.interval.high), found.scale)
+        lines.append(f"  {arm.name:20} {number(own.value, found.scale):>7} {between:17}  {verdict}")
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join([*lines, f"report: {folder / 'report.html'}"])
+
+
+def plan_text(found: Mapping[str, Any]) -> str:
+    """A study's plan as lines."""
+    reach = found["smallest visible difference"]
+    lines = [
+        f"{found['name']}: {len(found['arms'])} arms x {len(found['seeds'])} seeds = {found['runs']} runs after {found['trials']} trials, "
+        f"against {found['baseline']!r} in {found['primary']} on {found['test rows']} test rows"
+    ]
+    for arm, row in found["arms"].items():
+        amounts = f"{row['rows']:>7,} rows, {row['steps']:>5,} steps, {row['tokens']:>9,} tokens"
+        lines.append(f"  {arm:20} {amounts}, about {row['seconds']:,} s a run")
+    if reach is not None:
+        assumed = f"80 % power, a fifth of the rows disagreeing, seeds moving a score by {found['seed sd']:g}"
+        lines.append(f"can show a difference of {reach:.3f} or more ({assumed})")
+    lines.append(f"in all about {found['seconds'] / 60:.0f} minutes one run at a time, {found['disk gb']:.1f} GB of disk")
+    return "\n".join(lines)
