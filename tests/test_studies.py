@@ -147,7 +147,7 @@ def test_a_wrong_study_is_refused(base: dict[str, Any], given: dict[str, Any], w
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"arms": {"a": {}, "b": {"tune.learning_rat": 1}}}, "arm b: tune: unknown key 'learning_rat'"),
+        ({"arms": {"a": {}, "b": {"tune.learning_rat": 1}}}, "arm b: tune.learning_rat: unknown key 'learning_rat'"),
         ({"primary": "facts.rogueL"}, "did you mean 'facts.rougeL'"),
         ({"arms": {"a": {}, "b": {"split.seed": 9}}}, "arms.b: it is asked other test rows"),
         ({"own_trials": {"full": {"tune.learning_rate": [1e-3, 1e-4]}}}, "equally many combinations"),
@@ -173,7 +173,7 @@ def test_budgets_are_made_equal_in_what_the_study_says(base: dict[str, Any], tmp
 
 
 def test_rows_are_matched_by_id_where_the_study_says(base: dict[str, Any], tmp_path: Path) -> None:
-    arms = {"all": {}, "short": {"curate": [{"type": "length", "most_characters": 21}]}}
+    arms = {"all": {}, "short": {"curate": [{"type": "length", "input": {"most_characters": 3}}]}}
     free = design(study(base, arms=arms), Path(), tmp_path / "free", Silent())
     assert len(free.rows["short"].ids) < len(free.rows["all"].ids)
     ready = design(study(base, arms=arms, match=True), Path(), tmp_path / "matched", Silent())
@@ -220,7 +220,7 @@ def test_random_trials_are_drawn_once_each(base: dict[str, Any]) -> None:
 def test_a_plan_says_cost_and_power(base: dict[str, Any], tmp_path: Path) -> None:
     found = costing.plan(study(base), Path(), tmp_path / "s")
     assert found["runs"] == 4
-    assert found["seconds"] > 0
+    assert found["arms"]["full"]["tokens"] > 100
     assert found["arms"]["lora"]["steps"] == 2
     assert "can show a difference of" in telling.plan_text(found)
 

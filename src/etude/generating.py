@@ -11,9 +11,10 @@ from typing import Any
 from etude.failures import DataError
 from etude.generation import Given, Made, Refused
 from etude.generation.asking import Asking
+from etude.generation.requests import in_words
 from etude.generation.running import Tally, generate, records
 from etude.models import LLM
-from etude.preparing import Data
+from etude.preparing import Data, template_of
 from etude.recipe import Recipe
 from etude.records import Record
 from etude.screen import Watch
@@ -43,6 +44,8 @@ def generated(
     facts = {}
     for name, strategy in recipe.generate.items():
         rows = made[strategy.rows] if strategy.rows in made else data.parts[strategy.rows].train if strategy.rows else ()
+        template = template_of(recipe, strategy.rows) if strategy.rows and not strategy.keeps_fields else None
+        rows = [in_words(row, template) for row in rows]
         with (
             watch.bar(f"generate: {name}", strategy.count or len(rows), "rows") as told,
             Asking(model, folder / "asked" / f"generate-{name}.jsonl", identity) as asking,

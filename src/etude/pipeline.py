@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude import (
+    adjudicating,
     answering,
     curating,
     digests,
@@ -59,6 +60,7 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
     """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not."""
     for task in recipe.tasks():  # a wrong task is said before any work
         preparing.baselines_of(recipe, task)
+    adjudicating.check(recipe)
     with entered(recipe, folder, text, watch) as work:
         began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
@@ -69,11 +71,14 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         tuned: list[PreTrainedModel] = []
         tune_digest = tune_stage(work, data, encoding, tuned).digest
         files = answering.outputs_of(recipe, ["tuned"])
-        work.stage(
+        done = work.stage(
             "tuned", digests.tuned(recipe, asked, tune_digest), files, lambda: answering.tuned(work, data, tuned[0] if tuned else None)
         )
+        adjudicating.stage(work, done.digest)
         manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
-        return report(folder, locked=True)
+        findings = report(folder, locked=True)
+        adjudicating.refuse(recipe, folder)
+        return findings
 
 
 def curate(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Path:

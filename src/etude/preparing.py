@@ -139,6 +139,8 @@ def template_of(recipe: Recipe, name: str) -> templates.Template | None:
     """The template that words a source's rows, or None for rows that are worded already."""
     if name in recipe.generate:
         strategy = recipe.generate[name]
+        if own := getattr(strategy, "template", None):
+            return templates.load(own)
         return template_of(recipe, strategy.rows) if strategy.rows and strategy.keeps_fields else None
     source = recipe.sources[name]
     return templates.load(source.template, getattr(source, "labels", {}).values()) if source.template else None

@@ -12,6 +12,7 @@ runs/<name>/
   metrics.jsonl          a line a logged step  checkpoints/           while tuning
   model/                 the tuned model, for plain peft or transformers
   predictions/<task>.<arm>.jsonl               arms: start, tuned, majority, few_shot, constrained
+  judged/<task>.json, <task>.verdicts.jsonl    where a model judges
   scorecard.json  report.html  report.md  results.json
   stages/<stage>.json    digest, seconds and files of a finished stage
   lock
@@ -36,10 +37,13 @@ from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe, build, parse, to_yaml
 from etude.scoring import Task
 
-STAGES = ("data", "generated", "curated", "encoded", "start", "baselines", "tune", "tuned")
+STAGES = ("data", "generated", "curated", "encoded", "start", "baselines", "tune", "tuned", "judged")
 """The stages of a run, in order; the report is written from what they leave."""
 
-OPTIONAL: dict[str, Callable[[Recipe], bool]] = {"generated": lambda recipe: bool(recipe.generate)}
+OPTIONAL: dict[str, Callable[[Recipe], bool]] = {
+    "generated": lambda recipe: bool(recipe.generate),
+    "judged": lambda recipe: any(task.judge for task in recipe.tasks()),
+}
 """Stages that not every recipe has -> whether this one does."""
 
 REMADE = ("data", "generated", "curated", "encoded")

@@ -40,5 +40,6 @@ def generate(
     from etude import closing, pipeline
 
     pipeline.generate(chosen, root / chosen.name, path.read_text(encoding="utf-8-sig"), watcher(quiet))
+    print_notes()
     found = closing.generated(root / chosen.name)
     print_json(found) if json else print(printable(closing.generated_text(found)))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +51,7 @@ class Processes(Settings):
         signal kills them. Stopped or NoSpace in a worker ends the others the same way and is raised. A caller who stops listening kills
         them. Raises TypeError for a job that JSON cannot hold.
         """
-        asked = [json.dumps({"work": work, "path": sys.path, "job": dict(job)}).encode() + b"\n" for job in jobs]
+        asked = [message(work, job, sys.path) for job in jobs]
         if not asked:
             return
         gpus = devices()
@@ -118,7 +118,15 @@ class Running:
 class Pool:
     """The processes of one map; leaving it kills those that still run."""
 
-    def __init__(self, asked: Sequence[bytes], places: Sequence[Mapping[str, str]], retries: int) -> None:
+    def __init__(
+        self,
+        asked: Sequence[bytes],
+        places: Sequence[Mapping[str, str]],
+        retries: int,
+        tell: Callable[[int], None] = stopping.tell_waiting,
+    ) -> None:
+        """`asked`: the jobs (`message`); `places`: environment variables, one mapping a slot; `tell`: told how many are waited for."""
+        self.tell = tell
         self.asked = asked
         self.places = places
         self.retries = retries
@@ -173,7 +181,7 @@ class Pool:
             return
         self.ending = why
         if self.running:
-            stopping.tell_waiting(len(self.running))
+            self.tell(len(self.running))
         for one in self.running:
             one.ask_to_stop()
 
@@ -230,21 +238,28 @@ class Pool:
         return None
 
 
-def surroundings(slot: int, slots: int, gpus: Sequence[str]) -> dict[str, str]:
-    """The environment variables of a slot: its threads, and its GPU where there are any.
+def message(work: str, job: Job, path: Sequence[str]) -> bytes:
+    """What a worker is told: a line. `path`: its sys.path. Raises TypeError for a job that JSON cannot hold."""
+    return json.dumps({"work": work, "path": list(path), "job": dict(job)}).encode() + b"\n"
 
-    Fewer threads that the user has asked for stay. torch takes OMP_NUM_THREADS for its own; libgomp reads OMP_WAIT_POLICY.
+
+def surroundings(slot: int, slots: int, gpus: Sequence[str]) -> dict[str, str]:
+    """The environment variables of a slot: its threads, and its GPU where there are any."""
+    found = limited(max(1, cores() // slots), alone=slots == 1)
+    return {**found, "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else found
+
+
+def limited(threads: int, alone: bool) -> dict[str, str]:
+    """The environment variables that give a process so many threads; fewer, where the user has asked for fewer.
+
+    torch takes OMP_NUM_THREADS for its own. OMP_WAIT_POLICY (GNU and LLVM OpenMP) lets the waiting threads of processes that are not
+    `alone` sleep.
     """
-    share = max(1, cores() // slots)
     given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(share, int(given)) if given.isdigit() and int(given) else share
-    found = {name: str(threads) for name in THREADS}
+    threads = min(threads, int(given)) if given.isdigit() and int(given) else threads
+    found = dict.fromkeys(THREADS, str(threads))
     found["TOKENIZERS_PARALLELISM"] = os.environ.get("TOKENIZERS_PARALLELISM", "false")
-    if slots > 1:
-        found["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
-    if gpus:
-        found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    return found
+    return found if alone else {**found, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def devices() -> list[str]:

@@ -56,7 +56,8 @@ def by_signal(came: Signals, done: int, jobs: int) -> Stopped:
     came.heeded = True
     name = signal.Signals(came.number).name
     return Stopped(
-        f"stopped by {name}: {done} of {jobs} jobs are done; what was finished is kept, and the same command goes on from there", came.number
+        f"stopped by {name}: {done} of {jobs} jobs are done; what was finished is kept, and the same command goes on from there",
+        came.number,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -30,12 +31,11 @@ def answer(work: str, job: Mapping[str, Any]) -> dict[str, Any]:
 
     A result that is not plain data (what JSON holds) is a failed one, and so is whatever the work raises.
     """
-    from etude.engines.here import named
     from etude.failures import Failure, NoSpace, Stopped
     from etude.journal import NO_SPACE
 
     try:
-        result = dict(named(work)(job))
+        result = dict(pkgutil.resolve_name(work)(job))
         json.dumps(result)
         return {"result": result}
     except Told as told:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -46,6 +46,7 @@ from etude.generation.quoting import SAID, quoted
 from etude.generation.rounds import MostRequests, Patience, Questions, RequestsARound, conversation, failed, until
 from etude.models import Answer, Sampling
 from etude.records import Conversation
+from etude.templates import TemplateName
 
 NAME = "alpaca_batch"
 NO_INPUT = "<noinput>"
@@ -72,10 +73,14 @@ FENCE = re.compile(r"\s*^[ \t]*#{3,}[ \t]*\Z", re.MULTILINE)
 class AlpacaBatch(Settings):
     """New tasks with input and output, many in a request (Alpaca, Taori et al. 2023)."""
 
+    keeps_fields: ClassVar[bool] = False
+
     llm: str
     """Who writes: a name of the recipe's `llms`, or `start` for its start model."""
     rows: str = ""
     """The source whose training rows are the seeds; "" for etude's own seed tasks."""
+    template: TemplateName | None = None
+    """The template that words the rows, such as `self_instruct`; by default they are instruction, input and output as they are."""
     count: Annotated[int, Field(ge=1)] = 100
     """The rows wanted."""
     tasks: Annotated[int, Field(ge=2)] = 20

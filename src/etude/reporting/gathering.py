@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from etude import comparison, curating, journal, preparing, runs, scoring
+from etude import comparison, curating, journal, judging, preparing, runs, scoring
 from etude.curation.diversity import Figures, figures
 from etude.failures import DataError
 from etude.metrics import METRICS, Metric, lower_is_better, needs
@@ -55,6 +55,7 @@ def gather(folder: Path) -> Findings:
     steps = json.loads((folder / "curated" / "steps.json").read_text(encoding="utf-8"))
     looked: dict[str, Any] = next((step["facts"] for step in steps if step["name"] == "contamination"), {})
     clean: dict[str, tuple[Clean, ...]] = {}
+    beside: tuple[str, ...] = ()
     for task in recipe.tasks():
         name = task.task if task.split == "test" else f"{task.task} ({task.split})"
         arms = {arm: answers(folder, task, arm) for arm in ("start", "tuned", *preparing.baselines_of(recipe, task))}
@@ -66,6 +67,13 @@ def gather(folder: Path) -> Findings:
         called = scoring.names(metrics)
         tasks[name] = tuple(measure(key, metric, measured, recipe.seed) for key, metric in zip(called, metrics, strict=True))
         primary[name] = called[0] if called else ""
+        if task.judge:
+            verdict, said = judging.beside(folder / "judged", task)
+            beside += said
+            if verdict:
+                key, metric, both = verdict
+                tasks[name] += (measure(key, metric, both, recipe.seed),)
+                primary[name] = primary[name] or key
         examples[name] = side_by_side(arms, metrics[0] if metrics else None, measured, called[0] if called else "")
         scorecard[name] = card(arms["start"], measured)
         held_out = f"{task.task}.{task.split}"
@@ -92,7 +100,7 @@ def gather(folder: Path) -> Findings:
         reused=tuple(stage for stage, record in done.items() if record and record.reused_from),
         recipe=(folder / "recipe.resolved.yaml").read_text(encoding="utf-8"),
         manifest=manifest,
-        notes=notes(recipe, facts),
+        notes=(*notes(recipe, facts), *beside),
     )
 
 

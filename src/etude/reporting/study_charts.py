@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from etude.reporting.charts import Tick, percent, spaced, tick_text
+from etude.reporting.charts import Forest, Tick, percent, spaced, tick_text
 from etude.reporting.findings import bounds, finite
 from etude.reporting.studied import Arm, Reached, Studied
 from etude.reporting.study_words import compact, tone
-from etude.reporting.words import MISSING, name, number, span
+from etude.reporting.words import MISSING, count, name, number, span
 
 STRIP = 58
 """Pixels an arm takes in the dot plot."""
@@ -211,6 +211,22 @@ def costs(found: Studied) -> tuple[Scatter, ...]:
     return tuple(plot for title, unit, take, log in wanted if (plot := scatter(found, title, unit, take, log)))
 
 
+def alike(found: Studied) -> list[str]:
+    """What costs the same in every arm, in words."""
+    said = []
+    for what, values, text in (
+        ("trained parameters", {arm.cost.trainable for arm in found.arms}, count),
+        (
+            "peak memory in GiB",
+            {None if (gb := arm.cost.memory_gb) is None else round(gb, 2) for arm in found.arms},
+            lambda gb: f"{gb:.2f}",
+        ),
+    ):
+        if len(values) == 1 and (value := finite(values.pop())) is not None:
+            said.append(f"{what}: {text(value)}")
+    return said
+
+
 def scatter(found: Studied, title: str, unit: str, take: Callable[[Arm], float | None], log: bool) -> Scatter | None:
     """One of them; None where fewer than two arms have both numbers, or all cost the same."""
     rows = []
@@ -290,3 +306,29 @@ def placed(points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[
         taken.append(box(best))
         found.append(best)
     return found
+
+
+# ---- differences in the table ------------------------------------------------------------------------
+
+
+def reach(found: Studied) -> float:
+    """The half width of the axis that all arms' differences share."""
+    ends = [
+        abs(value)
+        for arm in found.arms
+        if (one := arm.against.get(found.metric)) and not one.why
+        for value in (finite(one.difference), *(bounds((one.interval.low, one.interval.high)) or ()))
+        if value is not None
+    ]
+    return max(ends, default=0.0) * 1.08 or 1.0
+
+
+def forest(arm: Arm, found: Studied, half: float) -> Forest | None:
+    """An arm's difference on an axis from -half to +half; None where there is none."""
+    one = arm.against.get(found.metric)
+    middle = finite(one.difference) if one and not one.why else None
+    if one is None or middle is None:
+        return None
+    low, high = bounds((one.interval.low, one.interval.high)) or (middle, middle)
+    at, left, right = (percent(50 + 50 * value / half) for value in (middle, low, high))
+    return Forest(left, right, at)

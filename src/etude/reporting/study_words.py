@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,14 @@ BADGES = {
     "failed": "Failed",
 }
 
+STATES = {key.split()[0]: text.lower() for key, text in BADGES.items()}
+"""The same by their first word, inside a sentence or a picture."""
+EXPLORED = "Nobody announced these: q is p after Benjamini and Hochberg over all of them, judged at 10 %. They suggest, and decide nothing."
+LOST = (
+    "Mean change from the start model to the tuned one on texts and small tasks that have nothing to do with the study. "
+    "In bits a token less is better, so a plus is a loss; in tasks more is better, so a minus is."
+)
+
 
 def sentence(found: Studied) -> str:
     """The verdict in one sentence: which arms are better or worse than the baseline, and what else could have been seen."""
@@ -29,7 +38,9 @@ def sentence(found: Studied) -> str:
     tested = [arm for arm in others if found.metric in arm.against]
     lost = [arm for arm in others if found.metric not in arm.against]
     if not tested:
-        why = next((f": every run of {base} failed" for arm in found.arms if arm.name == found.baseline and arm.failed and not arm.reached), "")
+        why = next(
+            (f": every run of {base} failed" for arm in found.arms if arm.name == found.baseline and arm.failed and not arm.reached), ""
+        )
         return f"No arm can be tested against {base}{why}."
     kinds: dict[str, list[Arm]] = {}
     for arm in tested:
@@ -39,7 +50,9 @@ def sentence(found: Studied) -> str:
         if own := kinds.get(kind):
             parts.append(f"{listed(told(arm, found) for arm in own)} {be(own)} {kind} than {base}")
     if own := kinds.get("equivalent"):
-        parts.append(f"{listed(called(arm.name) for arm in own)} {be(own)} equivalent to {base}, within ±{number(found.margin, found.scale)}")
+        parts.append(
+            f"{listed(called(arm.name) for arm in own)} {be(own)} equivalent to {base}, within ±{number(found.margin, found.scale)}"
+        )
     if own := kinds.get("no difference"):
         seen = [value for arm in own if (value := finite(arm.against[found.metric].smallest)) is not None]
         reach = f" (one of {number(max(seen), found.scale)} or more would probably have been seen)" if seen else ""
@@ -47,7 +60,7 @@ def sentence(found: Studied) -> str:
     if own := kinds.get("cannot test"):
         parts.append(f"{listed(called(arm.name) for arm in own)} cannot be tested")
     if lost:
-        parts.append(f"{listed(called(arm.name) for arm in lost)} {'has' if len(lost) == 1 else 'have'} no result")
+        parts.append(f"there is no result for {listed(called(arm.name) for arm in lost)}")
     limits = [*(["one seed, so this speaks of these checkpoints only"] if len(found.seeds) == 1 else [])]
     limits += ["the arms are not strictly comparable"] if found.forced else []
     return f"On {called(found.task)}, by {scored(found)}, {'; '.join([*parts, *limits])}."
@@ -124,6 +137,21 @@ def between(one: Comparison) -> str:
     return "" if finite(one.difference) is None or one.why else span((one.interval.low, one.interval.high), one.scale)
 
 
+def explained(found: Studied) -> str:
+    """What stands in the columns of the table of arms."""
+    tests = [arm.against[found.metric] for arm in found.arms if found.metric in arm.against]
+    family = max((one.family for one in tests), default=1)
+    said = "Differences are an arm minus the baseline"
+    said += ", so a minus is better." if found.lower else "."
+    if family > 1:
+        said += f" Adjusted p: Holm over {family} comparisons; intervals are not adjusted."
+    said += " Could have seen: the smallest difference that would have been found with 80 % power."
+    if any(one.won or one.lost for one in tests):
+        said += " Won and lost: rows on which the arm is better and worse than the baseline, seeds averaged; on all others they agree."
+    methods = list(dict.fromkeys(name(one.method, 200) for one in tests if not one.why))
+    return f"{said} Tested by {'; '.join(methods)}." if methods else said
+
+
 def compact(value: float | None) -> str:
     """`850`, `12.5k`, `4.88M`, `1.24B`."""
     known = finite(value)
@@ -148,6 +176,20 @@ def setting(changes: Mapping[str, Any]) -> str:
     """A combination as people write it: `learning_rate 0.0003, r 16`; keys without their section."""
     return ", ".join(f"{key.rpartition('.')[2]} {value:g}" if isinstance(value, float) else f"{key.rpartition('.')[2]} {value}"
                      for key, value in changes.items())  # fmt: skip
+
+
+def measured(value: float | None) -> str:
+    """A validation value, of whatever measure: four digits."""
+    known = finite(value)
+    return MISSING if known is None else f"{known:.4g}"
+
+
+def changes(arm: Arm) -> list[tuple[str, str]]:
+    """What an arm changes in the recipe, as (key, value) texts."""
+    return [
+        (str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+        for key, value in arm.changes.items()
+    ]
 
 
 def searched(found: Studied) -> bool:
@@ -246,12 +288,15 @@ def outcome(found: Studied) -> str:
         if own is None:
             parts.append(f"{name(arm.name)} has no result ({len(arm.failed)} of {len(found.seeds)} runs failed)")
             continue
-        part = f"{name(arm.name)} reached {number(own.value, found.scale)} {span((own.interval.low, own.interval.high), found.scale)}".strip()
+        part = (
+            f"{name(arm.name)} reached {number(own.value, found.scale)} {span((own.interval.low, own.interval.high), found.scale)}".strip()
+        )
         part += " (the baseline)" if arm.name == found.baseline else ""
+        part += f" with {len(own.seeds)} of {len(found.seeds)} seeds" if arm.failed else ""
         if (one := arm.against.get(found.metric)) is not None:
             part += f", {compared(one)}"
-        parts.append(part + (f", on {len(own.seeds)} of {len(found.seeds)} seeds" if arm.failed else ""))
-    return f"{'; '.join(parts)} (95 % intervals in brackets)." if parts else ""
+        parts.append(part)
+    return f"Results, with 95 % intervals in brackets: {'; '.join(parts)}." if parts else ""
 
 
 def compared(one: Comparison) -> str:
@@ -265,7 +310,7 @@ def compared(one: Comparison) -> str:
         "equivalent": f"equivalent within ±{number(one.margin, one.scale)}",
         "no difference": f"no difference shown, and {number(one.smallest, one.scale)} or more would have been seen with 80 % power",
     }
-    return f"{gap}: {words[kind(one)]}"
+    return f"{gap} ({words[kind(one)]})"
 
 
 def software(found: Studied) -> str:

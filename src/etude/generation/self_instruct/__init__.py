@@ -26,7 +26,7 @@ Departures, all of them faults of the original: capitals stay; no stop text can 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -49,15 +49,20 @@ from etude.generation.pool import Pool, Task, drawn, enough, own_tasks, seed_tas
 from etude.generation.rounds import MostRequests, Patience, Questions, RequestsARound, until
 from etude.generation.self_instruct.playing import NAME, Playing
 from etude.models import Sampling
+from etude.templates import TemplateName
 
 
 class SelfInstruct(Settings):
     """New tasks with examples, out of seed tasks (Self-Instruct, Wang et al. 2023)."""
 
+    keeps_fields: ClassVar[bool] = False
+
     llm: str
     """Who writes: a name of the recipe's `llms`, or `start` for its start model."""
     rows: str = ""
     """The source whose training rows are the seeds; "" for etude's own seed tasks."""
+    template: TemplateName | None = None
+    """The template that words the rows, such as `self_instruct`; by default they are instruction, input and output as they are."""
     count: Annotated[int, Field(ge=1)] = 100
     """The rows wanted; a task with several examples is several rows."""
     in_context: Annotated[int, Field(ge=1)] = 8
