@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 RANKS = [
     "failures",
     "records journal seeds catalog screen memory",
-    "engines similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
+    "engines distributed similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
     "attention fusing noise",
     "models",
     "sources metrics tunings checkpoints",
@@ -27,9 +27,9 @@ RANKS = [
     "runs preparing manifest shipped tasks",
     "curating working generating",
     "reporting",
-    "encoded answering digests",
-    "adjudicating",
-    "pipeline",
+    "encoded answering digests launching",
+    "adjudicating tuning",
+    "pipeline tuning_worker",
     "loading",
     "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating"
     " refereeing comparing",

@@ -87,7 +87,8 @@ def filled() -> Studied:
         arms=(
             arm("prompt", 0.842, None, 92_160),
             arm("lora", 0.905, gap(0.063, 0.028, 0.0008), 4_884_480),
-            arm("full", 0.861, gap(0.019, 0.034, 0.21), 134_515_008, reached={"accuracy": reached(0.861, s0=0.852, s1=0.87)}, failed={2: "the loss is not a number at step 31"}),
+            arm("full", 0.861, gap(0.019, 0.034, 0.21), 134_515_008, reached={"accuracy": reached(0.861, s0=0.852, s1=0.87)},
+                failed={2: "the loss is not a number at step 31"}),
             arm("ia3", 0.771, gap(-0.071, 0.031, 0.0021), 331_776),
             arm("prefix", None, None, trials=rates(9, None, None, None), failed=dict.fromkeys((0, 1, 2), "every trial failed: no memory")),
         ),
@@ -99,7 +100,8 @@ def filled() -> Studied:
         manifest={
             "schema": 1, "announced": "2026-01-01T00:00:00Z", "primary": "news.accuracy", "baseline": "prompt", "seeds": [0, 1, 2],
             "test rows": 300, "trials an arm": 3, "study": {"same": "rows", "seed_sd": 0.016},
-            "recipes": {"prompt": {"tune": {"best_by": "validation_loss"}}}, "versions": {"etude": "0.1.0", "torch": "2.13.0", "python": "3.12"},
+            "recipes": {"prompt": {"tune": {"best_by": "validation_loss"}}},
+            "versions": {"etude": "0.1.0", "torch": "2.13.0", "python": "3.12"},
         },
         study='{"name": "peft"}',
     )  # fmt: skip
@@ -120,11 +122,13 @@ def alone() -> Studied:
     pair = {"label": "these checkpoints only", "seeds": (1, 1), "family": 2, "scale": 100.0, "lower": True, "margin": 0.5}
     bare = {"cost": Cost(), "curve": (), "trials": (Trial({}, 1.0, None, chosen=True),)}
     return replace(
-        filled(), metric="ppl", lower=True, scale=100.0, seeds=(7,), baseline="a", margin=0.5, start=None, smallest=None, slices=(), notes=(),
+        filled(), metric="ppl", lower=True, scale=100.0, seeds=(7,), baseline="a", margin=0.5, start=None, smallest=None,
+        slices=(), notes=(),
         forced=("prompts differ",), manifest={},
         arms=(
             arm("a", None, None, **{**bare, "reached": {"ppl": reached(12.5, 0.4, s7=12.5)}}),
-            arm("b", None, None, **{**bare, "reached": {"ppl": reached(11.0, 0.4, s7=11.0)}, "against": {"ppl": gap(-1.5, 0.4, 0.0001, **pair)}}),
+            arm("b", None, None, **{**bare, "reached": {"ppl": reached(11.0, 0.4, s7=11.0)},
+                                    "against": {"ppl": gap(-1.5, 0.4, 0.0001, **pair)}}),
             arm("c", None, None, **{**bare, "reached": {"ppl": reached(12.6, 0.4, s7=12.6)},
                                     "against": {"ppl": gap(0.1, 0.2, 0.4, equivalent=True, **pair)}}),
         ),
@@ -146,7 +150,8 @@ def hostile(text: str) -> Studied:
     )  # fmt: skip
     arms = tuple(replace(one, cost=replace(one.cost, forgetting={text: NAN})) for one in arms)
     return replace(
-        filled(), name=text, created=text, model=text, task=text, metric=text, group=text, baseline=text, seeds=(0, 1), arms=arms, same=(text,),
+        filled(), name=text, created=text, model=text, task=text, metric=text, group=text, baseline=text, seeds=(0, 1), arms=arms,
+        same=(text,),
         smallest=NAN, start=NAN, slices=(Slice(f"c{text}", text, 3, one), Slice(f"b{text}", text, 3, none)), forced=(text,), notes=(text,),
         sizes={text: 10, f"c{text}": 20}, manifest={text: {text: [text, NAN]}, "announced": text, "versions": {"etude": text}}, study=text,
     )  # fmt: skip
@@ -212,10 +217,12 @@ def test_the_page_shows_the_numbers_that_the_verdict_stands_on(tmp_path: Path) -
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     words = parsed.text
     assert words.index("is better than") < words.index("Adjusted p") < words.index("of every seed") < words.index("Pareto")
-    for shown in (".905", "[.875, .935]", "+.063", "[.035, .091]", ".002", "41", "17", "4,884,480", "3.6", "0.0003", "1.31", "every trial failed: no memory",
-                  "the loss is not a number at step 31", "length: long", "300 test rows, asked once by every run", "2026-01-01T00:00:00Z"):  # fmt: skip
+    for shown in (".905", "[.875, .935]", "+.063", "[.035, .091]", ".002", "41", "17", "4,884,480", "3.6", "0.0003", "1.31",
+                  "every trial failed: no memory",
+                  "the loss is not a number at step 31", "length: long", "300 test rows, asked once by every run",
+                  "2026-01-01T00:00:00Z"):  # fmt: skip
         assert shown in text, shown
-        assert shown in words or shown == "4,884,480" and "4.88M" in words, shown
+        assert shown.replace("4,884,480", "4.88M") in words, shown
     for shown in (
         "could have seen .039",
         "1 of 3 seeds failed",
@@ -302,7 +309,8 @@ def test_the_paragraph_names_design_test_numbers_and_software() -> None:
     assert "`" not in said
     for part in ("5 conditions (prompt, lora, full, ia3, prefix)", "3 training seeds (0, 1, 2)", "every condition tried 3 combinations",
                  "accuracy on 300 held-out rows of news, was fixed before training (2026-01-01T00:00:00Z)", "Satterthwaite t",
-                 "Holm's method for 3 comparisons", "lora reached .905 [.875, .935], a difference of +.063 [.035, .091], adjusted p = .002 (better)",
+                 "Holm's method for 3 comparisons", "lora reached .905 [.875, .935], a "
+                 "difference of +.063 [.035, .091], adjusted p = .002 (better)",
                  "prefix has no result (3 of 3 runs failed)", "Software: etude 0.1.0, torch 2.13.0, python 3.12."):  # fmt: skip
         assert part in said, part
 

@@ -88,6 +88,8 @@ def generated_text(found: Mapping[str, Any]) -> str:
     for name, one in found["llms"].items():
         cost = one.get("cost", "unknown")
         lines.append(f"{name}: {one.get('requests', 0):,} requests, cost {cost if isinstance(cost, str) else format(cost, '.4f')}")
+    if (page := Path(found["folder"]) / "generation.html").is_file():
+        lines.append(f"page: {page}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +15,28 @@ from etude import (
     encoded,
     generating,
     journal,
+    launching,
     manifest,
-    memory,
     preparing,
     previewing,
     range_test,
     reporting,
     runs,
-    steps,
-    training,
+    tuning,
 )
+from etude.distributed import ALONE, Group
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.mixing import realised
 from etude.models import LLM, weights
 from etude.models.opening import Opened
 from etude.preparing import Data
 from etude.recipe import START, Recipe
-from etude.reporting import curation_page
+from etude.reporting import curation_page, generation_page
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import gather, scores
+from etude.reporting.generated_gathering import gather_generated, levels
 from etude.reporting.surveying import survey
 from etude.screen import Silent, Watch, counting
-from etude.training import Step
 from etude.working import Student, Work
 
 if TYPE_CHECKING:
@@ -48,20 +47,32 @@ FOUND_STEPS = 60
 
 
 @contextlib.contextmanager
-def entered(recipe: Recipe, folder: Path, text: str, watch: Watch | None, student: Student | None = None) -> Iterator[Work]:
-    """The run folder, locked and claimed for this recipe, with its start model (or another `student`)."""
+def entered(
+    recipe: Recipe,
+    folder: Path,
+    text: str,
+    watch: Watch | None,
+    student: Student | None = None,
+    processes: int = 1,
+    group: Group = ALONE,
+) -> Iterator[Work]:
+    """The run folder, locked and claimed for this recipe, with its start model (or another `student`). `processes` and `group`: see
+    `Work`; the other processes of a group follow (`tuning`)."""
     watch = watch or Silent()
+    launching.check(processes)
     with journal.locked(folder):
         runs.claim(folder, recipe, text)
-        yield Work(recipe, folder, student or Student(weights.locate(recipe.model, watch.say), recipe), watch)
+        yield Work(recipe, folder, student or Student(weights.locate(recipe.model, watch.say), recipe), watch, processes, group)
+    group.told(0)  # the others need not wait any more; after a failure they notice that this process has ended
 
 
-def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> Findings:
-    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not."""
+def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, processes: int = 1, group: Group = ALONE) -> Findings:
+    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not. The tune stage is done by
+    so many `processes` of this machine, or by the `group` this one was started in."""
     for task in recipe.tasks():  # a wrong task is said before any work
         preparing.baselines_of(recipe, task)
     adjudicating.check(recipe)
-    with entered(recipe, folder, text, watch) as work:
+    with entered(recipe, folder, text, watch, None, processes, group) as work:
         began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
@@ -114,7 +125,7 @@ def read_stage(work: Work) -> str:
 def generate_stage(work: Work, data_digest: str) -> runs.Done:
     """The generated stage of a recipe that has one."""
     digest = digests.generated(work.recipe, work.student.weights, data_digest)
-    return work.stage("generated", digest, ["generated"], lambda: generated(work))
+    return work.stage("generated", digest, ["generated", "generation.html", "generation.md"], lambda: generated(work))
 
 
 def rows(work: Work) -> tuple[Data, str, str]:
@@ -138,7 +149,7 @@ def encode_stage(work: Work, data: Data, curated_digest: str) -> runs.Done:
 def tune_stage(work: Work, data: Data, encoding: runs.Done, tuned: list[PreTrainedModel]) -> runs.Done:
     """The tune stage; a model that was tuned just now is left in `tuned`."""
     key = digests.tune(work.recipe, encoding.digest)
-    return work.stage("tune", key, ["metrics.jsonl", "model"], lambda: tune(work, data, tuned))
+    return work.stage("tune", key, ["metrics.jsonl", "model"], lambda: tuning.tune(work, data, tuned))
 
 
 # ---- data ------------------------------------------------------------------------------------------
@@ -159,17 +170,23 @@ def read_data(work: Work) -> dict[str, Any]:
 def generated(work: Work) -> dict[str, Any]:
     """Let the recipe's strategies make rows."""
     recipe, folder = work.recipe, work.folder
+    data = preparing.stored(folder / "data", recipe)
     with Opened(recipe.llms, folder / "llms") as llms:
         found = generating.generated(
             recipe,
-            preparing.stored(folder / "data", recipe),
+            data,
             folder,
             lambda name: asked_by(work, llms, name),
             lambda name: digests.answering_as(recipe, name, work.student.weights),
             work.watch,
             llms.facts,
         )
-        return {**found, "llms": llms.facts()}
+        made = generating.with_made(data, recipe, folder).parts
+        by_level = levels({name: made[name].train for name in recipe.generate}, work.student.count)
+        facts = {**found, "levels": by_level, "llms": llms.facts()}
+    if shown := gather_generated(folder, recipe, facts):
+        generation_page.write(shown, folder)
+    return facts
 
 
 def asked_by(work: Work, llms: Opened, name: str) -> LLM:
@@ -234,50 +251,12 @@ def encode(work: Work, data: Data) -> dict[str, Any]:
     return {
         "tokens": facts,
         "format": work.student.form.name,
+        "levels": levels({name: parts.train for name, parts in data.parts.items()}, work.student.count),
         "mixture": {**mixed.report.plain(), "realised": realised(mixed.report, found.sized())},
     }
 
 
-# ---- tuning ----------------------------------------------------------------------------------------
-
-
-def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]:
-    """Train, and write `model/`; the tuned model is left in `tuned`."""
-    recipe = work.recipe
-    rows, validation = (encoded.load(work.folder / "encoded" / f"{part}.npz").rows for part in ("train", "validation"))
-    all_tokens = sum(len(rows[i].ids) for step in steps.plan_steps(rows, recipe.tune, recipe.training_seed()) for i in step)
-    with work.watch.bar("tune", all_tokens, "tokens") as told, memory.peak() as highest:
-
-        def progress(step: Step) -> None:
-            told(step.tokens, f"step {step.step}/{step.steps}, loss {step.loss:.3f}")
-
-        model, trained = training.train(
-            work.student.loaded[0],
-            rows,
-            recipe.tune,
-            work.folder,
-            validation=validation,
-            seed=recipe.training_seed(),
-            progress=progress,
-            evaluate=answering.evaluator(work, data),
-        )
-        took = round(highest(), 2)
-    with journal.staged(work.folder / "model") as stage:
-        recipe.tune.method.save(model, stage)
-        work.student.tokenizer.save_pretrained(stage)
-        if model.generation_config is not None:
-            add_stops(model.generation_config, previewing.stop_ids(work.student.form, work.student.encoder))
-            model.generation_config.save_pretrained(stage)
-    tuned.append(model)
-    return {"trained": {**asdict(trained), "memory_gb": took}}
-
-
-def add_stops(config: Any, stops: frozenset[int]) -> None:
-    """Let a generation config stop at the format's ends of turn too, so that other programs do."""
-    own = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    known = [i for i in own if i is not None]
-    if not stops <= set(known):
-        config.eos_token_id = [*known, *sorted(stops - set(known))]
+# ---- tuning and asking -----------------------------------------------------------------------------
 
 
 def score(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, student: Student | None = None) -> dict[str, Any]:
@@ -311,9 +290,11 @@ def answer(work: Work, data: Data, data_digest: str, curated_digest: str) -> lis
     return asked
 
 
-def tune_only(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None) -> runs.Done:
-    """The stages that training needs, and training; nothing is asked. `run` goes on from there."""
-    with entered(recipe, folder, text, watch) as work:
+def tune_only(
+    recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, processes: int = 1, group: Group = ALONE
+) -> runs.Done:
+    """The stages that training needs, and training; nothing is asked. `run` goes on from there. `processes` and `group`: see `run`."""
+    with entered(recipe, folder, text, watch, None, processes, group) as work:
         data, _, curated_digest = rows(work)
         return tune_stage(work, data, encode_stage(work, data, curated_digest), [])
 

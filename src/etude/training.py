@@ -3,7 +3,8 @@
 What it promises: the loss of a step is the sum over its trained tokens divided by their number in
 the whole step (both with the rows' weights, where rows have them), however the rows are packed; a
 non-finite loss or gradient changes no weight; the order of rows is a pure function of (seed, epoch);
-on a CPU a resumed run ends with the same bits. Every option keeps these promises (docs/training.md).
+on a CPU a resumed run ends with the same bits. Every option keeps these promises (docs/training.md), and so do several processes
+that train together (docs/scaling.md): the same steps, to rounding.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from etude import attention, checkpoints, fusing, journal, losses, noise, seeds, tracking
 from etude import packing as packing
 from etude.catalog import note
+from etude.distributed import ALONE, Group
 from etude.failures import DataError, NonFinite, RecipeError, Stopped, nearest
 from etude.losses import drops, loss_of, packable, passes, set_dropout
 from etude.losses import evaluate as evaluate
@@ -102,11 +104,13 @@ def train(
     seed: int = 0,
     progress: Callable[[Step], None] = lambda step: None,
     evaluate: Evaluate | None = None,
+    group: Group = ALONE,
 ) -> tuple[PreTrainedModel, Trained]:
     """Tune `model` on `rows`; returns it with the best (or last) weights in place.
 
     `folder` receives `checkpoints/` and `metrics.jsonl`; where it holds whole checkpoints of the same
-    work, training goes on from the newest. `evaluate` is asked as `tune.metrics_every` says. Raises NonFinite before
+    work, training goes on from the newest. `evaluate` is asked as `tune.metrics_every` says. Where several processes train together, all
+    call this with the same arguments and their `group`; the first one writes, tells and asks. Raises NonFinite before
     the step that would apply a non-finite loss or gradient, Stopped after SIGINT or SIGTERM (with a checkpoint written),
     DataError when no row has a trained token, and RecipeError for an option that this model or machine cannot have.
     """
@@ -123,6 +127,7 @@ def train(
     accelerator = Accelerator(mixed_precision=mixed)
     set_dropout(model, tune.dropout)
     model = tune.method.prepare(model, seeds.number(seed, "adapter") % 2**32)
+    group.copy(checkpoints.learning(model).values())
     torch.manual_seed(seeds.number(seed, "dropout") % 2**32)
     share = tune.share_prefix if tune.share_prefix is not None else not (drops(model) or tune.neftune_alpha)
     documents = not tune.compile and packable(model, [*rows, *validation], share)
@@ -135,8 +140,10 @@ def train(
     method = tune.method if isinstance(tune.method, Allocating) else None
     if method:
         method.begin(model, len(steps))
-    validation_packs = passes(model, validation, tune.pack_tokens, documents, documents)
-    evaluate_at = evaluation_steps(steps, len(rows), tune) if validation_packs else set()
+    own = group.mine([len(row.ids) for row in validation])
+    validation_packs = passes(model, [validation[i] for i in own], tune.pack_tokens, documents, documents)
+    held_back = sum(pack.counted for pack in validation_packs)
+    evaluate_at = evaluation_steps(steps, len(rows), tune) if group.sum(held_back)[0] else set()
     metrics_at = metrics_steps(steps, len(rows), tune) if evaluate else set()
     decide_at = evaluate_at if tune.best_by == LOSS else metrics_at
     if tune.best_by != LOSS and not metrics_at:
@@ -147,7 +154,7 @@ def train(
     alpha = tune.neftune_alpha or 0.0
 
     best, held, tokens, shared, first, seconds, skipped = Best(), None, 0, 0, 0, 0.0, 0
-    resumed = checkpoints.newest(folder / "checkpoints")
+    resumed = newest(folder, group)
     if resumed:
         state = checkpoints.restore(resumed, model, optimizer, scaler)
         if method:
@@ -156,7 +163,7 @@ def train(
         best, held = Best(kept["best"], kept["best_step"], kept["since"]), kept["best_validation"]
         tokens, shared, first, seconds = kept["tokens"], kept["shared"], resumed.step, kept["seconds"]
         note(f"training goes on from step {first} of {len(steps)}")
-    lines = journal_until(folder / "metrics.jsonl", first if resumed else -1)
+    lines = journal_until(folder / "metrics.jsonl", first if resumed else -1) if group.first else None
     began = time.monotonic()
 
     def elapsed() -> float:
@@ -165,32 +172,40 @@ def train(
     def save(step: int) -> None:
         facts = {"best": best.value, "best_step": best.step, "since": best.since, "best_validation": held}
         facts |= {"tokens": tokens, "shared": shared, "seconds": elapsed()}
+        if not group.first:
+            return
         checkpoints.save(folder / "checkpoints", step, model, optimizer, facts, scaler, method.state(model) if method else None)
         older = [s for s in checkpoints.steps(folder / "checkpoints") if s <= step][: tune.keep_last]
         checkpoints.prune(folder / "checkpoints", {*older, best.step})
 
     model.train()
     stopped_early = bool(tune.patience and best.since >= tune.patience)
-    with lines, stopping() as stop_signal, tracking.opened(tune.trackers, folder, tune.model_dump(mode="json")) as track:
+    trackers = tune.trackers if group.first else {}
+    with lines or contextlib.nullcontext(), stopping() as came, tracking.opened(trackers, folder, tune.model_dump(mode="json")) as track:
 
         def tell(line: dict[str, Any]) -> None:
-            lines.append({**line, "seconds": round(elapsed(), 3)})
-            track(line, line["step"])
+            if lines:
+                lines.append({**line, "seconds": round(elapsed(), 3)})
+                track(line, line["step"])
 
         if metrics_at and evaluate and not resumed:
-            tell({"step": 0, "metrics": measured(model, evaluate, tune, seed, 0)})
+            tell({"step": 0, "metrics": measured(model, evaluate, tune, seed, 0) if group.first else {}})
         for number in range(first, len(steps)):
             if stopped_early:
                 break
-            packs = passes(model, [rows[i] for i in steps[number]], tune.pack_tokens, documents, share)
-            lengths = [len(rows[i].ids) for i in steps[number]]
-            shared += sum(pack.prefix * (len(pack.bounds) - 1) for pack in packs)
-            trained_tokens = sum(len(pack.targets) for pack in packs)
-            counted = sum(pack.counted for pack in packs)
+            own = [steps[number][i] for i in group.mine([len(rows[i].ids) for i in steps[number]])]
+            packs = passes(model, [rows[i] for i in own], tune.pack_tokens, documents, share)
+            lengths = [len(rows[i].ids) for i in own]
+            saved = sum(pack.prefix * (len(pack.bounds) - 1) for pack in packs)
+            targets = sum(len(pack.targets) for pack in packs)
+            saved_tokens, trained_tokens, counted = group.sum(saved, targets, sum(pack.counted for pack in packs))
+            shared += int(saved_tokens)
             for group in optimizer.param_groups:
                 group["lr"] = rate(number, len(steps), tune) * group["scale"]
             loss = 0.0
-            stream = noise.generator(seed, number, next(model.parameters()).device) if alpha else None
+            stream = noise.generator(group.seed(seed), number, next(model.parameters()).device) if alpha else None
+            if not group.first:  # a stream for each step, so that a checkpoint need hold the first process's alone
+                torch.manual_seed(seeds.number(group.seed(seed), "dropout", number) % 2**32)
             fused = fusing.enable(model) if mixed == "no" else contextlib.nullcontext()
             with attention.enable(model) if documents else contextlib.nullcontext(), fused:
                 for pack in packs:
@@ -198,8 +213,10 @@ def train(
                         part = loss_of(model, pack, tune.label_smoothing) / (counted or 1)
                     accelerator.backward(part)
                     loss += float(part.detach())
-                if method:
+                if method and group.first:  # the processes' gradients are summed
                     accelerator.backward(method.penalty(model))
+            (loss,) = group.sum(loss)
+            group.add(checkpoints.learning(model).values())
             norm = float(accelerator.clip_grad_norm_(checkpoints.learning(model).values(), tune.clip or math.inf))
             # float16's scaler passes over a step whose gradient overflowed, and lowers its scale
             skipped = skipped + 1 if scaler and math.isfinite(loss) and not math.isfinite(norm) else 0
@@ -224,19 +241,21 @@ def train(
                         "learning_rate": rate(number, len(steps), tune),
                         "rows": len(steps[number]),
                         "tokens": tokens,
-                        "trained_tokens": trained_tokens,
+                        "trained_tokens": int(trained_tokens),
                     }
                 )
-            progress(Step(step, len(steps), tokens, all_tokens, loss))
+            if group.first:
+                progress(Step(step, len(steps), tokens, all_tokens, loss))
             value = decisive = None
             if step in evaluate_at:
-                value = decisive = losses.evaluate(model, validation_packs, documents)
+                value = losses.evaluate(model, validation_packs, documents) if held_back else 0.0
+                value = decisive = group.mean(value, held_back)
                 if not math.isfinite(value):
                     raise NonFinite(f"step {step}: the validation loss is {value}; the last good checkpoint is kept")
                 tell({"step": step, "validation_loss": value})
             if step in metrics_at and evaluate:
-                found = measured(model, evaluate, tune, seed, step)
-                decisive = decisive if tune.best_by == LOSS else found[tune.best_by]
+                found = measured(model, evaluate, tune, seed, step) if group.first else {}
+                decisive = decisive if tune.best_by == LOSS else agreed(found.get(tune.best_by), group)
                 tell({"step": step, "metrics": found})
             if step in decide_at:
                 best = best.after(decisive, step, tune)
@@ -244,13 +263,12 @@ def train(
                 stopped_early = bool(tune.patience and best.since >= tune.patience)
             if step in evaluate_at | metrics_at or step == len(steps) or (tune.save_every and step % tune.save_every == 0):
                 save(step)
-            if stop_signal() and step < len(steps):
+            if (asked := stop_signal(came(), group)) and step < len(steps):
                 save(step)
-                raise Stopped(
-                    f"stopped at step {step} of {len(steps)} with a checkpoint; the same command goes on from there", stop_signal()
-                )
+                group.told()  # whoever ends first has the others killed: not before the checkpoint is whole
+                raise Stopped(f"stopped at step {step} of {len(steps)} with a checkpoint; the same command goes on from there", asked)
     seconds = elapsed()
-    last = checkpoints.newest(folder / "checkpoints")
+    last = newest(folder, group)
     taken = last.step if last else len(steps)
     if 0 < best.step < taken:
         checkpoints.restore_weights(checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}"), model)
@@ -273,6 +291,27 @@ def limit(rows: Sequence[Encoded], steps: Sequence[Sequence[int]], tune: Tune) -
     if drawn >= math.ceil(len(rows) * tune.epochs):
         return "epochs"
     return "max_steps" if tune.max_steps and len(steps) >= tune.max_steps else "token_budget"
+
+
+def newest(folder: Path, group: Group) -> checkpoints.Checkpoint | None:
+    """The newest whole checkpoint of the run, which the first process looks for, so that torn ones are moved away once."""
+    found = checkpoints.newest(folder / "checkpoints") if group.first else None
+    step = int(group.told(found.step if found else -1))
+    return found if group.first or step < 0 else checkpoints.read(folder / "checkpoints" / f"step-{step:06d}")
+
+
+def stop_signal(came: int, group: Group) -> int:
+    """The signal that came to any of the processes, in all of them; 0 for none."""
+    if group.size == 1:
+        return came
+    interrupted, ended = group.sum(came == signal.SIGINT, came == signal.SIGTERM)
+    return int(signal.SIGTERM if ended else signal.SIGINT if interrupted else 0)
+
+
+def agreed(value: float | None, group: Group) -> float | None:
+    """A measurement that only the first process has made, in all of them."""
+    told = group.told(math.nan if value is None else value)
+    return None if math.isnan(told) else told
 
 
 def measured(model: PreTrainedModel, evaluate: Evaluate, tune: Tune, seed: int, step: int) -> dict[str, float | None]:

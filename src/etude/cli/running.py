@@ -12,22 +12,34 @@ import typer
 from etude.cli import scoring
 from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, print_json, print_notes, writable
 
+Count = Annotated[int, typer.Option("--processes", min=1, help="Processes that tune together, on this machine.")]
+
 
 @app.command()
-def run(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), quiet: bool = False, json: AsJson = False) -> None:
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    root: Root = Path("runs"),
+    quiet: bool = False,
+    json: AsJson = False,
+    processes: Count = 1,
+) -> None:
     """Do everything: data, start scores, tuning, tuned scores, report. Again = resume."""
     from etude import recipe as recipes
     from etude.screen import watcher
 
     chosen = recipes.load(recipe, overrides or ())
     print_notes()
-    from etude import pipeline
+    from etude import distributed, pipeline, tuning
     from etude.reporting import sentence
     from etude.reporting.findings import results
 
-    folder = root / chosen.name
+    folder, group = root / chosen.name, distributed.join()
+    if not group.first:
+        tuning.follow(chosen, folder, group)
+        return
     watch = watcher(quiet)
-    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch)
+    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch, processes, group)
     print_notes()
     if json:
         print_json(results(findings))
@@ -96,6 +108,7 @@ def tune(
     ] = False,
     root: Root = Path("runs"),
     json: AsJson = False,
+    processes: Count = 1,
 ) -> None:
     """Tune alone: rows, encodings, training. `etude run` goes on from there with scores and report."""
     from etude import recipe as recipes
@@ -103,14 +116,18 @@ def tune(
 
     chosen = recipes.load(recipe, overrides or ())
     print_notes()
-    from etude import closing, pipeline
+    from etude import closing, distributed, pipeline, tuning
 
     text, folder = recipe.read_text(encoding="utf-8-sig"), root / chosen.name
     if find_learning_rate:
         curve = pipeline.find_rate(chosen, folder, text, watcher())
         print_json(closing.plain_curve(curve)) if json else print(closing.curve_text(curve))
         return
-    done = pipeline.tune_only(chosen, folder, text, watcher())
+    group = distributed.join()
+    if not group.first:
+        tuning.follow(chosen, folder, group)
+        return
+    done = pipeline.tune_only(chosen, folder, text, watcher(), processes, group)
     print_json(dict(done.facts["trained"])) if json else print(closing.tuned_text(done.facts["trained"], folder))
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from etude.curation.diversity import Figures
 from etude.failures import Failure
+from etude.reporting import generated
+from etude.reporting.generated import Generation, Levels
 
 SCHEMA = 1
 """Version of results.json; raised when a key changes its meaning."""
@@ -244,6 +246,7 @@ class Findings:
     `examples`: by task, every scored row in the order of the test set: the page counts them all and
     shows the first of each group, so nobody picks. `seconds`: by stage in order; stages in `reused`
     were not run again and show what they took when they ran. `level`: coverage of all intervals.
+    `generated`: what models made of the data; `levels`: tokens an answer by level of reasoning, of sources.
     `notes`: limits of the claims, one sentence each; `created`: when, as text to show.
     """
 
@@ -261,6 +264,8 @@ class Findings:
     contamination: Contamination | None = None
     mixture: tuple[Mixed, ...] = ()
     figures: Figures | None = None
+    generated: Generation | None = None
+    levels: Mapping[str, Levels] = field(default_factory=dict)
     tuning: Tuning | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: tuple[str, ...] = ()
@@ -325,6 +330,8 @@ def results(findings: Findings) -> dict[str, Any]:
     return {
         **({"forgetting": {key(m.metric): row(m) for m in findings.forgetting}} if findings.forgetting else {}),
         **({"contamination": contaminated(found)} if found else {}),
+        **({"generated": generated.results(findings.generated)} if findings.generated else {}),
+        **({"levels": {key(name): dict(one) for name, one in findings.levels.items()}} if findings.levels else {}),
         "tasks": {key(task): {key(m.metric): row(m) for m in measures} for task, measures in findings.tasks.items()},
         "seconds": {key(stage): finite(seconds) for stage, seconds in findings.seconds.items()},
         "schema": SCHEMA,

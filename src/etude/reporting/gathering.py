@@ -31,6 +31,7 @@ from etude.reporting.findings import (
     Touched,
     Tuning,
 )
+from etude.reporting.generated_gathering import gather_generated
 from etude.scoring import Measured, Task
 
 Rows = list[dict[str, Any]]
@@ -94,6 +95,8 @@ def gather(folder: Path) -> Findings:
         tokens=tokens(facts["encoded"]["tokens"]),
         contamination=contamination(looked, clean) if looked else None,
         figures=figured(folder, recipe),
+        generated=gather_generated(folder, recipe, facts.get("generated", {})),
+        levels={name: one for name, one in facts["encoded"].get("levels", {}).items() if name not in recipe.generate},
         mixture=mixture(facts["encoded"]["mixture"]["realised"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
         seconds={stage: record.seconds for stage, record in done.items() if record},

@@ -138,11 +138,22 @@ def data(findings: Findings) -> list[str]:
             ]
             if pairs:
                 blocks.append(inline(f"{one.name}: on the {one.rows - one.touched} rows that are not touched: {'; '.join(pairs)}"))
+    if findings.levels:
+        from etude.reporting import generation_page  # which writes with this module
+
+        blocks += [f"{inline(name)}, by level of reasoning:\n\n{generation_page.leveled(one)}" for name, one in findings.levels.items()]
     if findings.tokens:
         t = findings.tokens
         trained = f"{words.count(t.trained)} trained ({words.share(t.trained, t.tokens)})"
         blocks.append(f"Training: {words.rows(t.rows)}, {words.count(t.tokens)} tokens, {trained}, {words.rows(t.truncated)} truncated.")
     return ["## Data", *blocks] if blocks else []
+
+
+def made(findings: Findings) -> list[str]:
+    """What models made of the data."""
+    from etude.reporting import generation_page  # which writes with this module
+
+    return ["## Made data", *generation_page.tables(findings.generated)] if findings.generated else []
 
 
 def markdown(findings: Findings) -> str:
@@ -166,7 +177,7 @@ def markdown(findings: Findings) -> str:
             for m in findings.forgetting
         ]
         blocks += ["## What tuning cost", inline(words.forgetting(findings.forgetting)), table(head, lines)]
-    blocks += answers(findings) + data(findings)
+    blocks += answers(findings) + data(findings) + made(findings)
     if findings.tuning:
         blocks += ["## Tuning", table(["", ""], [[inline(key), inline(value)] for key, value in facts(findings)])]
     if findings.seconds:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.reporting import charts, curation_charts, words
+from etude.reporting import charts, curation_charts, generated_charts, words
 from etude.reporting.findings import Example, Findings, Measure, finite
 
 SHOWN, MORE = 3, 9
@@ -132,7 +132,7 @@ def environment() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals.update(charts=charts, words=words, groups=groups, drawn=curation_charts)
+    made.globals.update(charts=charts, words=words, groups=groups, drawn=curation_charts, growth=generated_charts)
     made.filters.update(
         number=words.number,
         signed=words.signed,

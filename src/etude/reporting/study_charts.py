@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,17 +55,17 @@ def linear(values: Sequence[float], most: int = 5, text: Callable[[float], str] 
     return Axis(marks[0], marks[-1], False, tuple(marks), text or (lambda value: tick_text(value, step)))
 
 
-def logarithm(values: Sequence[float], text: Callable[[float], str], most: int = 5) -> Axis:
-    """A logarithmic axis a little longer than the values, which are above 0, and never shorter than threefold."""
+def logarithm(values: Sequence[float], text: Callable[[float], str], most: int = 5, margin: float = 1.25) -> Axis:
+    """A logarithmic axis that goes on by the factor `margin` on both sides of the values, which are above 0; never shorter than threefold."""
     low, high = min(values), max(values)
-    more = max(1.25, math.sqrt(3.0 * low / high))
+    more = max(margin, math.sqrt(3.0 * low / high))
     low, high = low / more, high * more
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         marks = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
         if len(marks) <= most:
             break
-    return Axis(low, high, True, tuple(marks[:: -(-len(marks) // most)] if marks else []), text)
+    return Axis(low, high, True, tuple(marks[:: max(1, -(-len(marks) // most))]), text)
 
 
 # ---- seeds of every arm ------------------------------------------------------------------------------
@@ -133,10 +134,10 @@ def dots(found: Studied) -> Dots | None:
         middle, ends, seeds = known(arm.reached.get(found.metric))
         strips.append(
             Strip(
-                name(arm.name, 40),
+                name(arm.name, 28),
                 tone(arm, found),
                 number(middle, found.scale) if middle is not None else "no run" if arm.failed else MISSING,
-                span(ends and (ends[0], ends[1]), found.scale),
+                span((ends[0], ends[1]) if ends else None, found.scale),
                 index * STRIP,
                 None if middle is None else percent(axis.at(middle)),
                 percent(axis.at(ends[0])) if ends else None,
@@ -274,7 +275,7 @@ def pareto(points: Sequence[tuple[float, float]], lower: bool) -> list[int]:
 def stairs(front: Sequence[Spot]) -> tuple[Segment, ...]:
     """The front as steps: along at the quality reached so far, then to the next."""
     lines = []
-    for one, following in zip(front, front[1:], strict=False):
+    for one, following in itertools.pairwise(front):
         lines += [Segment(one.x, one.y, following.x, one.y), Segment(following.x, one.y, following.x, following.y)]
     return tuple(lines)
 

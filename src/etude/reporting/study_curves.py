@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +12,10 @@ from etude.reporting.studied import Arm, Studied
 from etude.reporting.study_charts import extent, known, linear, logarithm
 from etude.reporting.study_words import compact
 from etude.reporting.words import name, number, span
+
+STEEP = 3
+"""The loss axis is logarithmic where the largest value is over so many times the smallest: the first steps would take all the room."""
+
 
 # ---- learning curves ---------------------------------------------------------------------------------
 
@@ -53,9 +56,8 @@ def curves(found: Studied) -> Curves | None:
     if not pairs:
         return None
     low, high = min(y for _, y in pairs), max(y for _, y in pairs)
-    logarithmic = low > 0 and high > 8 * low
-    up = logarithm([low, high], lambda value: tick_text(value, 10.0 ** math.floor(math.log10(value) + 1e-9))) if logarithmic else None
-    up = up or linear([low, high], 4)
+    logarithmic = low > 0 and high > STEEP * low
+    up = logarithm([low, high], lambda value: f"{value:g}".removeprefix("0"), 6, 1.04) if logarithmic else linear([low, high], 4)
     across = linear([0.0, max(1.0, *(x for x, _ in pairs))], 4, compact, whole=True)
 
     def drawn(line: Sequence[tuple[float, float]]) -> str:
@@ -115,7 +117,7 @@ def growth(found: Studied) -> Growth | None:
     up = linear(extent(found))
     for key, count, value in rows:
         _, ends, seeds = known(found.arm(key).reached[found.metric])
-        between = span(ends and (ends[0], ends[1]), found.scale)
+        between = span((ends[0], ends[1]) if ends else None, found.scale)
         marks.append(
             Size(
                 name(key, 16),

@@ -215,7 +215,7 @@ def tried(found: Studied) -> str:
         return "Nothing was tried beforehand: every arm ran with its recipe's own settings."
     each = {arm.name: len({repr(sorted(trial.changes.items(), key=str)) for trial in arm.trials}) for arm in found.arms}
     total, trainings = sum(each.values()), sum(len(arm.trials) for arm in found.arms)
-    failed = sum(trial.value is None for arm in found.arms for trial in arm.trials)
+    failed = sum(finite(trial.value) is None for arm in found.arms for trial in arm.trials)
     counts = set(each.values())
     if len(counts) == 1:
         first = f"Every arm tried {counts.pop()} combinations, {total} in all"
@@ -263,8 +263,8 @@ def design(found: Studied) -> str:
         said += f" Before the final runs every condition tried {most}{of} on validation rows only."
     when = found.manifest.get("announced")
     announced = f" was fixed before training ({name(str(when))})" if when else " was fixed beforehand"
-    metric = scored(found)
-    return f"{said} The primary metric, {metric} on {found.items:,} held-out rows of {name(found.task)},{announced}, as was the baseline {name(found.baseline)}."
+    metric, task, base = scored(found), name(found.task), name(found.baseline)
+    return f"{said} The primary metric, {metric} on {found.items:,} held-out rows of {task},{announced}, as was the baseline {base}."
 
 
 def testing(found: Studied) -> str:
@@ -303,7 +303,8 @@ def compared(one: Comparison) -> str:
     """One comparison with its numbers."""
     if one.why:
         return f"which cannot be tested ({name(one.why)})"
-    gap = f"a difference of {signed(one.difference, one.scale)} {between(one)}, {'adjusted ' if one.family > 1 else ''}{probability(one.adjusted)}"
+    chance_of = f"{'adjusted ' if one.family > 1 else ''}{probability(one.adjusted)}"
+    gap = f"a difference of {signed(one.difference, one.scale)} {between(one)}, {chance_of}"
     words = {
         "better": "better",
         "worse": "worse",
