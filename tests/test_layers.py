@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 
 RANKS = [
-    "failures",
+    "failures devices",
     "records journal seeds catalog screen memory",
     "engines distributed similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
     "attention fusing noise",

@@ -233,6 +233,10 @@ def test_the_page_shows_the_numbers_that_the_verdict_stands_on(tmp_path: Path) -
         "Decoding was greedy",
     ):
         assert shown in words, shown
+    row = next(line for line in text.splitlines() if line.startswith("| lora | .905"))
+    assert row == "| lora | .905 [.875, .935] | +.063 [.035, .091] | < .001 | .002 | Better | .039 | 41 | 17 |"
+    assert "Better could have seen .039 41 17" in words
+    assert ".002 < .001 Better" in words, "adjusted p first, raw p under it"
     assert words.count("3 of 3 runs failed") == 1, "told in the paragraph; the note of it is left out, the table holds it"
     assert (
         "Every arm tried 3 combinations, 15 in all; 3 of 15 failed or have no value. Each was judged with seed 0 by validation loss"

@@ -80,7 +80,7 @@ class Group:
         """The first process's number, in all of them."""
         return self.sum(number if self.first else 0.0)[0]
 
-    def add(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+    def add(self, parameters: Iterable[torch.Tensor]) -> None:
         """Sum the gradients over the processes. A weight that has a gradient in none stays without one."""
         if self.size == 1:
             return
@@ -95,10 +95,10 @@ class Group:
                 grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
                 flat = torch.cat([grad.flatten().to(kind) for grad in grads])
                 torch.distributed.all_reduce(flat)
-                for parameter, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+                for parameter, part in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
                     parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
-    def copy(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+    def copy(self, parameters: Iterable[torch.Tensor]) -> None:
         """Give every process the first one's weights."""
         if self.size == 1:
             return
@@ -112,9 +112,9 @@ ALONE = Group()
 """The one process of an ordinary run."""
 
 
-def buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+def buckets(parameters: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """The weights in order, in lists of one type and device, and of at most `BUCKET` numbers (a larger weight has one of its own)."""
-    bucket: list[torch.nn.Parameter] = []
+    bucket: list[torch.Tensor] = []
     numbers = 0
     for parameter in parameters:
         alike = bucket and (bucket[0].dtype, bucket[0].device) == (parameter.dtype, parameter.device)

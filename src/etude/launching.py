@@ -75,9 +75,9 @@ def surrounded(processes: int) -> Iterator[None]:
     """Inside the block processes that are started find the cores dealt out, and libraries say nothing but errors."""
     given = {**limited(max(1, cores() // processes), alone=False), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     before = {key: os.environ.get(key) for key in (*given, "TORCHELASTIC_SIGNALS_TO_HANDLE")}  # the agent sets the last one
-    quiet = logging.getLogger("torch.distributed.elastic")
-    disabled = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(quiet.name)]
-    levels = {logger: logger.level for logger in (quiet, *disabled)}
+
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed")]
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
     os.environ.update(given)
     for logger in levels:
         logger.setLevel(logging.CRITICAL)
@@ -112,22 +112,27 @@ class Crew:
         self.ends: list[End] = []
         self.crash = ""
         self.signalled: set[int] = set()
-        from torch.distributed import launcher  # loaded before the levels of its loggers are set
-
-        self.launcher = launcher
         self.thread = threading.Thread(target=self.tend, daemon=True)
         self.thread.start()
 
     def tend(self) -> None:
         """Start the processes and wait for their end."""
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-        one_box = {"min_nodes": 1, "max_nodes": 1, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-        config = self.launcher.LaunchConfig(
-            **one_box, nproc_per_node=self.processes, run_id=uuid.uuid4().hex, max_restarts=0, monitor_interval=TICK
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=self.processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            monitor_interval=TICK,
         )
         try:
-            self.launcher.elastic_launch(config, sys.executable)("-m", WORKER, str(self.place / "job.json"))
+            elastic_launch(config, sys.executable)("-m", WORKER, str(self.place / "job.json"))
         except ChildFailedError as error:
             self.ends = [End(rank, failure.exitcode, failure.timestamp) for rank, failure in error.failures.items()]
         except Exception:  # the agent itself

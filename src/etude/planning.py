@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, curating, doctor, preparing, runs
+from etude import comparison, curating, devices, doctor, preparing, runs
 from etude.encoding import Encoder, examples
+from etude.failures import RecipeError, nearest
 from etude.formats.text_to_text import bind_for
 from etude.models import weights
+from etude.models.http import Http
 from etude.recipe import Recipe
-from etude.records import Encoded
+from etude.records import IGNORED, Encoded
 from etude.screen import Silent, Watch
 from etude.steps import plan_steps
+from etude.tunings import TUNINGS
 from etude.tunings.full import Full
 
 TUNING_SHARE = 0.65
@@ -45,8 +48,11 @@ def parameters(folder: Path) -> int:
     return total
 
 
-def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
-    """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show."""
+def plan(recipe: Recipe, folder: Path, watch: Watch | None = None, on: Sequence[str] = ()) -> dict[str, Any]:
+    """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show; also `on` named devices.
+
+    Raises RecipeError for a device that is not in the table.
+    """
     import torch
 
     found = weights.locate(recipe.model, (watch or Silent()).say)
@@ -72,7 +78,14 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
     answering = sum(task["tokens"] for task in asked) * 2 * size / (speed * ANSWERING_SHARE)
     tuning = tokens * (6 if full else 4) * size / (speed * TUNING_SHARE)
     most = max((len(row.ids) for row in rows), default=0)
-    memory = memory_gb(size, full, max(most, recipe.tune.pack_tokens), vocabulary=len(tokenizer))
+    shape, method = devices.shape_of(found.folder, size), TUNINGS.name_of(recipe.tune.method)
+    trained = sum(int((row.labels != IGNORED).sum()) for row in rows) / max(1, sum(len(row.ids) for row in rows))
+    kept: dict[str, Any] = {
+        "tokens": max(most, recipe.tune.pack_tokens),
+        "answered": trained,
+        "dropped": bool(getattr(recipe.tune.method, "dropout", 0)),
+        "checkpointed": recipe.tune.gradient_checkpointing,
+    }
     return {
         "name": recipe.name,
         "model": {"name": found.name, "parameters": size},
@@ -81,9 +94,10 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None) -> dict[str, 
         "tuning": {"steps": len(steps), "tokens": tokens, "seconds": round(tuning)},
         "scoring": {"tasks": asked, "seconds": round(answering)},
         "seconds": round(tuning + answering),
-        "memory_gb": memory,
+        "memory_gb": round(devices.memory_gb(shape, method, **kept), 1),
+        "devices": {name: on_device(name, shape, method, full, tokens, kept) for name in (devices.DEVICES if "all" in on else on)},
         "disk": {"needed_gb": disk_gb(size, full), "free_gb": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)},
-        "money": "none: every model runs on this machine",
+        "money": money(recipe),
     }
 
 
@@ -102,14 +116,29 @@ def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, fo
     }
 
 
-def memory_gb(size: int, full: bool, pack_tokens: int, vocabulary: int) -> float:
-    """Peak memory in GiB: float32 weights (four times with gradients and AdamW's moments), activations
-    of one pack (about 34 numbers a token and unit of width a layer, folded into 6 bytes a parameter a
-    thousand tokens), its logits twice, and 0.6 GiB for Python and torch."""
-    weights_bytes = size * (16 if full else 4)
-    activations = 6 * size * pack_tokens / 1000
-    logits = 2 * 4 * pack_tokens * vocabulary * 0.5
-    return round((weights_bytes + activations + logits) / 2**30 + 0.6, 1)
+def on_device(name: str, shape: devices.Shape, method: str, full: bool, tokens: int, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Memory, time and whether it fits, on a device of `devices.DEVICES`. Raises RecipeError for one that is not there."""
+    if name not in devices.DEVICES:
+        raise RecipeError(f"--device: no device named {name!r}{nearest(name, devices.DEVICES)}; there are {', '.join(devices.DEVICES)}")
+    device = devices.DEVICES[name]
+    half = device.precision == "bfloat16"
+    return {
+        "fits": devices.fits(shape, method, device, kept["tokens"]),
+        "memory_gb": round(devices.memory_gb(shape, method, half=half, **kept), 1),
+        "of_gb": device.memory,
+        "tuning_seconds": round(devices.seconds(shape.parameters, full, tokens, device)),
+    }
+
+
+def money(recipe: Recipe) -> str:
+    """Who is paid: servers that strategies, checks or judges ask, with their budgets."""
+    paid = {name: llm.budget for name, llm in recipe.llms.items() if isinstance(llm, Http)}
+    if not paid:
+        return "none: every model runs on this machine"
+    bounds = [
+        f"{name} at most {b.money:g}" if b.money is not None else f"{name} without a bound (llms.{name}.budget)" for name, b in paid.items()
+    ]
+    return "servers are asked: " + ", ".join(bounds)
 
 
 def disk_gb(size: int, full: bool) -> float:
@@ -136,5 +165,10 @@ def as_text(found: Mapping[str, Any]) -> str:
     lines.append(
         f"in all about {found['seconds'] / 60:.0f} minutes here, {found['memory_gb']} GB memory, {found['disk']['needed_gb']} GB disk"
     )
+    for name, row in found["devices"].items():
+        how = {"yes": "fits", "checkpointed": "fits with gradient_checkpointing", "no": "does not fit"}[row["fits"]]
+        lines.append(
+            f"  {name}: {row['memory_gb']} of {row['of_gb']:g} GB, {how}; tuning about {row['tuning_seconds']:,} s (reckoned, not measured)"
+        )
     lines.append(f"money: {found['money']}")
     return "\n".join(lines)

@@ -200,8 +200,8 @@ def train(
             targets = sum(len(pack.targets) for pack in packs)
             saved_tokens, trained_tokens, counted = group.sum(saved, targets, sum(pack.counted for pack in packs))
             shared += int(saved_tokens)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(number, len(steps), tune) * group["scale"]
+            for some in optimizer.param_groups:
+                some["lr"] = rate(number, len(steps), tune) * some["scale"]
             loss = 0.0
             stream = noise.generator(group.seed(seed), number, next(model.parameters()).device) if alpha else None
             if not group.first:  # a stream for each step, so that a checkpoint need hold the first process's alone

@@ -171,7 +171,13 @@ def score(
 
 
 @app.command()
-def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("runs"), json: AsJson = False) -> None:
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    device: Annotated[list[str] | None, typer.Option(help="A GPU to reckon with, such as a100-80gb; `all` (again for more).")] = None,
+    root: Root = Path("runs"),
+    json: AsJson = False,
+) -> None:
     """Say what a run or a study would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
     from etude import recipe as recipes
     from etude import studies
@@ -188,7 +194,7 @@ def plan(recipe: RecipePath, overrides: Overrides = None, root: Root = Path("run
     chosen = recipes.load(recipe, overrides or ())
     from etude import planning
 
-    found = planning.plan(chosen, root / chosen.name, watcher())
+    found = planning.plan(chosen, root / chosen.name, watcher(), device or ())
     print_notes()
     print_json(found) if json else print(planning.as_text(found))
 

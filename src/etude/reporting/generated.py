@@ -17,7 +17,7 @@ REFUSED_SHOWN = 2
 RULES_SHOWN = 24
 """Rules with a line of their own, the commonest first; the others are summed up."""
 TREES = 6
-"""Trees drawn, the largest first."""
+"""Trees drawn: in turn the deepest, and those in which most was given up."""
 NODES = 40
 """Rows of a tree that are drawn: its longest line, then the first others."""
 LOST = 40

@@ -149,14 +149,14 @@ def mean_likeness(stretches: Sequence[Stretch]) -> float | None:
     return sum(n * like for n, like in known) / sum(n for n, _ in known) if known else None
 
 
-def rules(one: Generated) -> list[tuple[str, int, Line]]:
-    """(rule, refusals, bar), the commonest first; the many rare ones as one."""
+def rules(one: Generated) -> list[tuple[str, int, Line, str]]:
+    """(rule, refusals, bar, role in the columns), the commonest first; the many rare ones as one."""
     found = sorted(one.refused.items(), key=lambda item: -item[1])
     rest = found[RULES_SHOWN:]
     if rest:
         found = [*found[:RULES_SHOWN], (f"{len(rest):,} other rules", sum(n for _, n in rest))]
     top = max((n for _, n in found), default=0)
-    return [(rule, n, line(n, None, top)) for rule, n in found]
+    return [(rule, n, line(n, None, top), f"rule{k}" if k < COLOURED else "other") for k, (rule, n) in enumerate(found)]
 
 
 def by_operation(one: Generated) -> list[tuple[str, list[tuple[int, int] | None], int, int, Line]]:
@@ -256,7 +256,9 @@ def sentence(one: Generated) -> str:
     said = f"{words.rows(one.made)} made; {one.lost:,} refused ({words.share(one.lost, tried)} of all)."
     if one.refused:
         rule, n = max(one.refused.items(), key=lambda item: item[1])
-        said += f" Most were refused by the rule “{words.name(rule, 60)}”: {n:,}." if len(one.refused) > 1 else ""
+        said += (
+            f" The commonest rule: “{words.name(rule, 60)}”, {n:,}." if len(one.refused) > 1 else f" The rule: “{words.name(rule, 60)}”."
+        )
     return said
 
 

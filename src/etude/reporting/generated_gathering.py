@@ -45,9 +45,7 @@ MEASURED = 2000
 """Rows of a source whose lengths by level of reasoning are counted, spread over all of them."""
 KEPT = 2000
 """Characters of a text that are taken along to be shown."""
-KNOWN = frozenset(
-    {"id", "parents", "origin", "nearest", "similarity", "task", "request", "root", "operation", "round", "words", "at", "rule"}
-)
+OWN = ("id", "parents", "origin", "nearest", "similarity", "task", "request", "root", "operation", "round", "at", "rule", "text")
 """Notes of an outcome that are shown otherwise, or tell a reader nothing."""
 
 
@@ -108,7 +106,8 @@ def generated(
     shown = [*spread(rows, MADE_SHOWN)], refusals(refused)
     near = {one for row in shown[0] if (one := row["made"].get("nearest"))} | {one for row in shown[1] if (one := row.get("nearest"))}
     grew = lineage(rows, refused)
-    trees = largest(grew)
+    measured = [(tree, sized(tree)) for tree in grew.trees]
+    trees = largest(measured)
     # texts of the machine-made rows themselves come first: they may be what a row is nearest to
     own = {key: asked_in(row) for row in rows for key in (row["made"].get("task"), row["made"]["id"]) if key in near}
     found = {**texts((near - own.keys()) | {tree.id for tree, _ in trees}), **own}
@@ -126,9 +125,7 @@ def generated(
         replies=replied(replies),
         examples=tuple(made(row, numbers[id(row)], found) for row in shown[0]),
         refusals=tuple(lost(row, numbers[id(row)], found) for row in shown[1]),
-        grown=Grown(operations(grew), dict(sorted(depths(grew).items())), tuple(drawn(tree, sizes, found) for tree, sizes in trees))
-        if grew.trees
-        else None,
+        grown=Grown(operations(grew), depths(measured), tuple(drawn(tree, sizes, found) for tree, sizes in trees)) if grew.trees else None,
         levels=levels or {},
     )
 
@@ -262,17 +259,16 @@ def how(about: Row) -> str:
     """Operation, round, and the first plain notes, as a phrase."""
     said = [f"round {about['round']}"] if "round" in about else []
     said += [str(about["operation"]).replace("_", " ")] if "operation" in about else []
-    plain = [(key, value) for key, value in about.items() if key not in KNOWN and isinstance(value, str | int | float) and value != ""]
-    said += [
-        f"{key.replace('_', ' ')}: {value}" if not isinstance(value, bool) else f"{key}: {str(value).lower()}" for key, value in plain[:4]
-    ]
+    plain = [(key, value) for key, value in about.items() if key not in OWN and isinstance(value, str | int | float) and value != ""]
+    for key, value in plain[:4]:
+        said.append(f"{key.replace('_', ' ')}: {str(value).lower() if isinstance(value, bool) else value}")
     return ", ".join(part[:80] for part in said)
 
 
 # ---- lineage ---------------------------------------------------------------------------------------
 
-Sizes = Mapping[int, tuple[int, int]]
-"""A node's `id()` -> rows made of it at any distance, and the longest line of them."""
+Sizes = Mapping[int, tuple[int, int, int]]
+"""A node's `id()` -> the longest line of rows made of it, all rows made of it at any distance, and the attempts given up."""
 
 
 def walked(tree: Node) -> list[Node]:
@@ -286,24 +282,29 @@ def walked(tree: Node) -> list[Node]:
 
 
 def sized(tree: Node) -> Sizes:
-    """Rows and depth below each node."""
-    found: dict[int, tuple[int, int]] = {}
+    """Depth, rows and attempts given up of each node and those below it."""
+    found: dict[int, tuple[int, int, int]] = {}
     for node in reversed(walked(tree)):
         below = [found[id(child)] for child in node.children]
-        found[id(node)] = (sum(1 + rows for rows, _ in below), max((1 + depth for _, depth in below), default=0))
+        found[id(node)] = (
+            max((1 + depth for depth, _, _ in below), default=0),
+            sum(1 + rows for _, rows, _ in below),
+            len(node.given_up) + sum(lost for _, _, lost in below),
+        )
     return found
 
 
-def depths(grew: Lineage) -> Counter[int]:
+def depths(trees: Sequence[tuple[Node, Sizes]]) -> dict[int, int]:
     """How many trees have which depth."""
-    return Counter(sized(tree)[id(tree)][1] for tree in grew.trees)
+    return dict(sorted(Counter(sizes[id(tree)][0] for tree, sizes in trees).items()))
 
 
-def largest(grew: Lineage) -> list[tuple[Node, Sizes]]:
-    """The trees to draw: the deepest first, of these the largest, then those with most attempts; equals in the order of the files."""
-    all_sizes = [(tree, sized(tree)) for tree in grew.trees]
-    order = sorted(all_sizes, key=lambda one: (*(-n for n in reversed(one[1][id(one[0])])), -len(one[0].given_up)))
-    return order[:TREES]
+def largest(trees: Sequence[tuple[Node, Sizes]]) -> list[tuple[Node, Sizes]]:
+    """The trees to draw: in turn the deepest (of these the largest) and the one with most attempts given up that is left."""
+    deep = sorted(trees, key=lambda one: [-n for n in one[1][id(one[0])]])
+    lost = sorted(deep, key=lambda one: -one[1][id(one[0])][2])
+    turns = {id(tree): (tree, sizes) for pair in zip(deep, lost, strict=True) for tree, sizes in pair}
+    return list(turns.values())[:TREES]
 
 
 def drawn(tree: Node, sizes: Sizes, texts: Mapping[str, str]) -> Tree:
@@ -312,7 +313,7 @@ def drawn(tree: Node, sizes: Sizes, texts: Mapping[str, str]) -> Tree:
     chosen = {id(tree)}
     node = tree
     while node.children and len(chosen) < NODES:
-        node = max(node.children, key=lambda child: sizes[id(child)][1])
+        node = max(node.children, key=lambda child: sizes[id(child)][0])
         chosen.add(id(node))
     for node in nodes:
         if len(chosen) >= NODES:
@@ -327,15 +328,15 @@ def drawn(tree: Node, sizes: Sizes, texts: Mapping[str, str]) -> Tree:
             continue
         parent = parents.get(id(node))
         of = places[id(parent)] if parent is not None else -1
-        more = sum(1 + sizes[id(child)][0] for child in node.children if id(child) not in chosen)
+        more = sum(1 + sizes[id(child)][1] for child in node.children if id(child) not in chosen)
         given_up = tuple((number, name, rule, text[:KEPT]) for number, name, rule, text in node.given_up[:room])
         room -= len(given_up)
         text = node.text if of >= 0 else node.text or texts.get(node.id, "")
         places[id(node)] = len(twigs)
         depth = twigs[of].depth + 1 if of >= 0 else 0
         twigs.append(Twig(of, depth, node.id, text[:KEPT], node.operation, node.round, more, given_up))
-    rows, depth = sizes[id(tree)]
-    return Tree(rows, sum(len(node.given_up) for node in nodes), depth, tuple(twigs))
+    deep, rows, lost = sizes[id(tree)]
+    return Tree(rows, lost, deep, tuple(twigs))
 
 
 def operations(grew: Lineage) -> tuple[Operation, ...]:

@@ -60,23 +60,19 @@ def tables(found: Generation) -> list[str]:
 def strategy(one: Generated) -> list[str]:
     """One strategy: what became of it, rules, novelty, operations, lineage, levels."""
     blocks = [f"### {inline(one.name)} ({inline(one.strategy)})", inline(growth.sentence(one))]
-    replies = f"{one.asked + one.from_journal:,} replies, {one.from_journal:,} of them from before; {one.tokens:,} tokens in the others."
-    blocks.append(replies)
+    before = f", {one.from_journal:,} of them from before" if one.from_journal else ""
+    blocks.append(f"{one.asked + one.from_journal:,} replies{before}; {one.tokens:,} tokens in {'the new ones' if before else 'them'}.")
     tried = one.made + one.lost
     if one.refused:
-        rows = [[inline(words.clip(rule, 80)), f"{n:,}", words.share(n, tried)] for rule, n, _ in growth.rules(one)]
+        rows = [[inline(words.clip(rule, 80)), f"{n:,}", words.share(n, tried)] for rule, n, *_ in growth.rules(one)]
         blocks.append(table(["Rule", ">Refused", ">Share of all"], rows))
     like = growth.mean_likeness(one.stretches)
     if like is not None:
         known = [s for s in one.stretches if s.similarity is not None]
-        tenth = known[:: max(1, -(-len(known) // 8))]
+        some = known[:: max(1, -(-len(known) // 8))]
         blocks.append(f"Likeness of new instructions to the nearest seed or earlier one (ROUGE-L): {words.number(like)} in the mean.")
-        blocks.append(
-            table(
-                ["From outcome", ">Compared", ">ROUGE-L"],
-                [[f"{s.start + 1:,}", f"{s.compared:,}", words.number(s.similarity)] for s in tenth],
-            )
-        )
+        rows = [[f"{s.start + 1:,}", f"{s.compared:,}", words.number(s.similarity)] for s in some]
+        blocks.append(table(["From outcome", ">Compared", ">ROUGE-L"], rows))
     if one.grown:
         numbers = growth.rounds_of(one)[:20]
         head = ["Operation", *(f">Round {number:,}" for number in numbers), ">Made", ">Refused"]

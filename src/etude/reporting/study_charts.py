@@ -56,7 +56,7 @@ def linear(values: Sequence[float], most: int = 5, text: Callable[[float], str] 
 
 
 def logarithm(values: Sequence[float], text: Callable[[float], str], most: int = 5, margin: float = 1.25) -> Axis:
-    """A logarithmic axis that goes on by the factor `margin` on both sides of the values, which are above 0; never shorter than threefold."""
+    """A logarithmic axis longer than the values, which are above 0, by the factor `margin` on both sides; never shorter than threefold."""
     low, high = min(values), max(values)
     more = max(margin, math.sqrt(3.0 * low / high))
     low, high = low / more, high * more

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from etude.reporting.charts import Tick, percent, smoothed, thinned, tick_text
+from etude.reporting.charts import Tick, percent, smoothed, thinned
 from etude.reporting.findings import finite
 from etude.reporting.studied import Arm, Studied
 from etude.reporting.study_charts import extent, known, linear, logarithm

@@ -1,0 +1,68 @@
+"""What a run would take: memory by method and model, named devices, money."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etude import devices, journal, planning
+from etude.failures import RecipeError
+from etude.recipe import build
+
+
+def test_the_reckoning_is_within_a_third_of_what_runs_took() -> None:
+    """Peaks of whole processes on one machine (docs/log.md): 135M model, passes of 1,024 tokens."""
+    shape = devices.SIZES["135M"]
+    for method, answered, dropped, measured in MEASURED:
+        found = devices.memory_gb(shape, method, 1024, answered=answered, dropped=dropped)
+        assert abs(found / measured - 1) < 0.34, (method, answered, found, measured)
+
+
+MEASURED = (("full", 0.04, False, 3.43), ("lora", 0.04, False, 2.3), ("lora", 0.6, True, 4.9))
+
+
+def test_larger_models_more_weights_and_longer_passes_take_more() -> None:
+    sizes = [devices.memory_gb(shape, "lora", 1024) for shape in devices.SIZES.values()]
+    assert sizes == sorted(sizes)
+    one = devices.SIZES["7B"]
+    assert devices.memory_gb(one, "qlora", 1024) < devices.memory_gb(one, "lora", 1024) < devices.memory_gb(one, "full", 1024)
+    assert devices.memory_gb(one, "lora", 1024, checkpointed=True) < devices.memory_gb(one, "lora", 1024)
+    assert devices.memory_gb(one, "lora", 4096) > devices.memory_gb(one, "lora", 1024)
+
+
+def test_what_fits_where() -> None:
+    fits = {name: devices.fits(devices.SIZES["7B"], "full", device) for name, device in devices.DEVICES.items()}
+    assert fits["t4"] == fits["a100-80gb"] == "no"
+    assert fits["h200"] in ("yes", "checkpointed")
+    assert devices.fits(devices.SIZES["7B"], "qlora", devices.DEVICES["rtx-4090"]) != "no"
+
+
+def test_shapes_are_read_from_any_architecture(model_folder: Any, tmp_path: Path) -> None:
+    for name in ("llama", "gpt2", "opt"):
+        shape = devices.shape_of(model_folder(name), 1000)
+        assert shape.width == 32
+        assert shape.layers == 2
+        assert shape.inner in (64, 128)
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 8, "num_layers": 2, "num_decoder_layers": 3, "is_encoder_decoder": True}))
+    assert devices.shape_of(tmp_path, 10).layers == 5
+
+
+def test_a_plan_names_devices_and_money(model_folder: Any, tmp_path: Path) -> None:
+    journal.write_rows(tmp_path / "rows.jsonl", [{"instruction": f"Say {n}.", "input": "", "output": str(n)} for n in range(30)])
+    raw = {
+        "name": "p",
+        "model": str(model_folder("llama")),
+        "sources": {"rows": {"type": "alpaca", "path": str(tmp_path / "rows.jsonl")}},
+        "split": {"test": 5},
+        "llms": {"judge": {"type": "http", "model": "m", "prices": {"input": 1, "output": 2}, "budget": {"money": 3}}},
+    }
+    found = planning.plan(build(raw), tmp_path / "p", on=["a100-80gb"])
+    assert found["devices"]["a100-80gb"]["fits"] == "yes"
+    assert "servers are asked: judge at most 3" in planning.as_text(found)
+    assert "a100-80gb: " in planning.as_text(found)
+    assert len(planning.plan(build(raw), tmp_path / "p", on=["all"])["devices"]) == len(devices.DEVICES)
+    with pytest.raises(RecipeError, match="did you mean 'a100-80gb'"):
+        planning.plan(build(raw), tmp_path / "p", on=["a100-80g"])
