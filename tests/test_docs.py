@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from etude import catalog, recipe
+from etude import catalog, recipe, shipped, studies
 from etude.cli import app
-from etude.shipped import names
+from etude.studies import designing, searching
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
@@ -53,7 +53,26 @@ def test_recipes_in_the_docs_load():
     blocks = [(path, block) for path in PAGES for block in fences(path, "yaml")]
     assert blocks
     for path, block in blocks:
-        recipe.build(recipe.parse(block, str(path)), str(path), block)
+        raw = recipe.parse(block, str(path))
+        if "arms" in raw:
+            study = studies.Study.model_validate(raw)
+            for arm in study.arms:
+                studies.recipe_of(study, Path(), arm, "s0", {})
+        else:
+            recipe.build(raw, str(path), block)
+    catalog.NOTES.clear()
+
+
+@pytest.mark.parametrize("path", sorted(shipped.recipe_path("quickstart").parent.glob("studies/*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_load_arm_by_arm(path):
+    catalog.NOTES.clear()
+    study, where = studies.load(path)
+    assert path.stem == study.name
+    assert searching.equal_budget(study) >= 1
+    for arm in study.arms:
+        for more in searching.candidates(study, arm):
+            chosen = studies.recipe_of(study, where, arm, "s0", more)
+            assert designing.primary_of(study, chosen)
     catalog.NOTES.clear()
 
 
@@ -61,7 +80,7 @@ def test_shipped_recipes_named_in_commands_exist():
     for page, words in commands():
         for word in words:
             if word.startswith("recipes/"):
-                assert Path(word).stem in names(), f"{page}: {word}"
+                assert shipped.recipe_path(str(Path(word).relative_to("recipes").with_suffix(""))).is_file(), f"{page}: {word}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)

@@ -189,6 +189,7 @@ def test_a_whole_run_with_made_rows_alone_ends_with_a_report(folder: Path, docum
     assert "generated" in {path.stem for path in (place / "stages").glob("*.json")}
     assert (place / "model" / "adapter_model.safetensors").is_file()
     page = (place / "report.html").read_text()
-    assert "notes" in page
+    assert 'id="made"' in page
+    assert (place / "generation.html").is_file(), "the page that the report names stands beside it"
     assert json.loads((place / "results.json").read_text())["tasks"] == {}
     assert runs.states(place)["finished"]

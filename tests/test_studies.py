@@ -48,7 +48,7 @@ def finished(base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     """A study with trials and an arm that cannot be: its folder, its findings, itself."""
     folder = tmp_path_factory.mktemp("studies") / "s"
     arms = {"lora": {}, "wide": {"tune.method": {"type": "lora", "r": 4}}, "broken": {"tune.method": {"type": "lora", "r": 500}}}
-    own = study(base, arms=arms, trials={"keys": {"tune.learning_rate": [1e-2, 1e-3]}})
+    own = study(base, arms=arms, slices="input", trials={"keys": {"tune.learning_rate": [1e-2, 1e-3]}})
     return folder, running.run(own, Path(), folder), own
 
 
@@ -86,6 +86,14 @@ def test_every_arm_tried_as_much_and_chose_on_validation_rows(finished: Any) -> 
         for seed in (0, 1):
             assert runs.recipe_of(folder / f"{arm.name}.s{seed}").tune.learning_rate == chosen.changes["tune.learning_rate"]
     assert not any((folder / f"lora.t{n}" / "predictions").exists() for n in (0, 1)), "a trial never sees a test row"
+
+
+def test_slices_are_exploratory(finished: Any) -> None:
+    _, found, _ = finished
+    assert {one.arm for one in found.slices} == {"wide"}
+    assert max(one.items for one in found.slices if one.name == "") > 1
+    assert sum(one.items for one in found.slices) == 8
+    assert all("exploratory" in one.comparison.label for one in found.slices)
 
 
 def test_what_arms_share_is_done_once(finished: Any) -> None:

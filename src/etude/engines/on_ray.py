@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ TICK = 0.5
 """Seconds after which signals are looked for."""
 PATIENCE = 120.0
 """Seconds in which a node must answer; Ray may have to start a process there."""
+CONNECT = 10.0
+"""Seconds in which a cluster's address must take a connection."""
 NUMBERS = ("etude", "torch", "transformers", "peft", "tokenizers", "numpy")
 """Packages of which another version gives other numbers."""
 MOST_CPUS = 8
@@ -157,6 +160,7 @@ def connected(settings: OnRay) -> Iterator[Any]:
     address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {"num_cpus": processes.cores(), "include_dashboard": False, "object_store_memory": 128 << 20}
     try:
+        knock(address)
         ray.init(address=address, logging_level="ERROR", **(own if address == "local" else {}))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise RecipeError(f"engine.address: no Ray cluster at {address!r}: {error}") from error
@@ -166,6 +170,13 @@ def connected(settings: OnRay) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """Raise OSError at once where nothing listens at `host:port`; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
 
 
 def needs(settings: OnRay, nodes: Sequence[Mapping[str, float]]) -> tuple[int, float]:

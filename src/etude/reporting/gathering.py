@@ -43,11 +43,8 @@ def gather(folder: Path) -> Findings:
     Raises DataError naming the stage that has not been done yet.
     """
     recipe = runs.recipe_of(folder)
-    done = {stage: runs.record(folder, stage) for stage in runs.stages_of(recipe)}
-    missing = [stage for stage, record in done.items() if record is None]
-    if missing:
-        raise DataError(f"{folder}: stage {missing[0]!r} has not been done; `etude run` goes on from there")
-    facts = {stage: record.facts for stage, record in done.items() if record}
+    done = finished(folder, recipe)
+    facts = {stage: record.facts for stage, record in done.items()}
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     tasks: dict[str, tuple[Measure, ...]] = {}
     primary: dict[str, str] = {}
@@ -61,10 +58,7 @@ def gather(folder: Path) -> Findings:
         name = task.task if task.split == "test" else f"{task.task} ({task.split})"
         arms = {arm: answers(folder, task, arm) for arm in ("start", "tuned", *preparing.baselines_of(recipe, task))}
         metrics = preparing.metrics_of(recipe, task)
-        measured = {
-            arm: scoring.measure(rows, [m for m in metrics if arm in ("start", "tuned", "few_shot") or not needs(m)], task.task)
-            for arm, rows in arms.items()
-        }
+        measured = measured_by(arms, metrics, task.task)
         called = scoring.names(metrics)
         tasks[name] = tuple(measure(key, metric, measured, recipe.seed) for key, metric in zip(called, metrics, strict=True))
         primary[name] = called[0] if called else ""
@@ -99,12 +93,31 @@ def gather(folder: Path) -> Findings:
         levels={name: one for name, one in facts["encoded"].get("levels", {}).items() if name not in recipe.generate},
         mixture=mixture(facts["encoded"]["mixture"]["realised"]),
         tuning=tuning(recipe, facts["tune"]["trained"]),
-        seconds={stage: record.seconds for stage, record in done.items() if record},
-        reused=tuple(stage for stage, record in done.items() if record and record.reused_from),
+        seconds={stage: record.seconds for stage, record in done.items()},
+        reused=tuple(stage for stage, record in done.items() if record.reused_from),
         recipe=(folder / "recipe.resolved.yaml").read_text(encoding="utf-8"),
         manifest=manifest,
         notes=(*notes(recipe, facts), *beside),
     )
+
+
+def finished(folder: Path, recipe: Recipe) -> dict[str, runs.Done]:
+    """The record of every stage of the recipe; raises DataError naming the first that has not been done."""
+    done = {}
+    for stage in runs.stages_of(recipe):
+        record = runs.record(folder, stage)
+        if record is None:
+            raise DataError(f"{folder}: stage {stage!r} has not been done; `etude run` goes on from there")
+        done[stage] = record
+    return done
+
+
+def measured_by(arms: Mapping[str, Rows], metrics: Sequence[Metric], task: str) -> dict[str, dict[str, Measured]]:
+    """What each arm reaches in each metric; metrics of log-probabilities are left out for trivial baselines, which have none."""
+    return {
+        arm: scoring.measure(rows, [m for m in metrics if arm in ("start", "tuned", "few_shot") or not needs(m)], task)
+        for arm, rows in arms.items()
+    }
 
 
 def scores(folder: Path, recipe: Recipe, arms: Sequence[str]) -> dict[str, Any]:

@@ -69,10 +69,11 @@ class Dot(NamedTuple):
 
 class Lanes(NamedTuple):
     """A tree from left to right, a column a round: dots for rows, `edges` (x1, y1, x2, y2) from parent to child, `crosses` for attempts
-    given up."""
+    given up, `tries` from the row to them."""
 
     height: int
     heads: tuple[Tick, ...]
+    tries: tuple[tuple[str, int, str, int], ...]
     edges: tuple[tuple[str, int, str, int], ...]
     dots: tuple[Dot, ...]
     crosses: tuple[Dot, ...]
@@ -195,7 +196,7 @@ def lanes(tree: Tree) -> Lanes:
     lane: list[int] = []
     taken: set[int] = set()
     highest = 0
-    edges, dots, crosses = [], [], []
+    tries, edges, dots, crosses = [], [], [], []
     for place, twig in enumerate(tree.twigs):
         if twig.of < 0:
             lane.append(0)
@@ -213,10 +214,11 @@ def lanes(tree: Tree) -> Lanes:
         dots.append(Dot(x, y, label, words.name(twig.text, 160), f"+{twig.more:,}" if twig.more else ""))
         for number, operation, rule, text in twig.lost:
             said = f"given up in round {number}, {operation.replace('_', ' ')}: {rule}: {text}"
+            tries.append((x, y, at(column[number]), y))
             crosses.append(Dot(at(column[number]), y, "" if many else words.name(rule, 18), words.name(said, 200), ""))
     heads = [Tick(at(0), "start"), *(Tick(at(place), f"{number:,}" if many else f"round {number:,}") for number, place in column.items())]
     every = -(-len(heads) // 22)
-    return Lanes(40 + highest * LANE + 32, tuple(heads[::every]), tuple(edges), tuple(dots), tuple(crosses), many)
+    return Lanes(40 + highest * LANE + 32, tuple(heads[::every]), tuple(tries), tuple(edges), tuple(dots), tuple(crosses), many)
 
 
 def inset(twig: Twig) -> int:

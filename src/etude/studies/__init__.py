@@ -65,6 +65,8 @@ class Study(Settings):
     """Train every arm on the rows that all arms have (by id), where some lost rows that others kept."""
     group: str | None = None
     """A field that groups the test rows (questions on one passage): errors are then clustered by it."""
+    slices: str | None = None
+    """A field of the test rows (a kind of question, a language): arms are also compared on each of its values, exploratory."""
     margin: Annotated[float, Field(gt=0)] | None = None
     """Differences below this do not matter: arms that are surely closer are called equivalent. In the metric's unit, given beforehand."""
     seed_sd: Annotated[float, Field(ge=0)] = 0.016

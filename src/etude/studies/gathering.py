@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from etude import comparing, manifest, runs
+import numpy as np
+
+from etude import comparing, journal, manifest, runs
 from etude.comparing import Compared, Wanted
-from etude.failures import CheckFailed, DataError, RecipeError
+from etude.comparison import compare_slices
+from etude.failures import CheckFailed, DataError, RecipeError, nearest
 from etude.reporting.gathering import curve
-from etude.reporting.studied import Arm, Cost, Point, Reached, Studied, Trial
+from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial
 from etude.studies import Study
-from etude.studies.designing import Design
+from etude.studies.designing import Design, named
 
 CURVE = 200
 """Points of a learning curve kept at most."""
@@ -46,7 +49,7 @@ def gather(ready: Design, folder: Path, tried: Mapping[str, Sequence[Trial]], fa
         smallest=ready.smallest,
         margin=study.margin,
         start=start_value(folder, ready, done),
-        slices=(),
+        slices=sliced(ready, folder, done) if compared else (),
         forced=compared.forced if compared else (),
         notes=(*(compared.notes if compared else ()), *missing(study, failed), *([why] if why else [])),
         sizes=sizes(ready),
@@ -101,6 +104,38 @@ def arm_of(
         points(folder / f"{name}.s{done[0]}") if done else (),
         dict(failed),
     )
+
+
+def sliced(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tuple[Slice, ...]:
+    """Every arm against the baseline on each value of the study's field, in the primary metric. Raises RecipeError where rows lack it."""
+    study = ready.study
+    if study.slices is None:
+        return ()
+    recipe = ready.recipe(study.first(), "s0")
+    metric = next(m for m, name in zip(*named(recipe, ready.task), strict=True) if name == ready.metric)
+    stats, ids = statistics(ready, folder, study.first(), done[study.first()])
+    place = folder / f"{study.first()}.s{done[study.first()][0]}"
+    rows = {row["id"]: row["fields"] for row in journal.read(place / "curated" / "test.jsonl")}
+    lacking = next((id for id in ids if study.slices not in rows[id]), None)
+    if lacking is not None:
+        raise RecipeError(f"slices: test row {lacking} has no field {study.slices!r}{nearest(study.slices, rows[lacking])}")
+    names = [str(rows[id][study.slices]) for id in ids]
+    found = []
+    for arm, own in done.items():
+        if arm == study.first() or not own:
+            continue
+        other, same_ids = statistics(ready, folder, arm, own)
+        if same_ids != ids:
+            continue
+        for name, one in compare_slices(stats, other, metric, names).items():
+            found.append(Slice(arm, name, one.items, one))
+    return tuple(found)
+
+
+def statistics(ready: Design, folder: Path, arm: str, done: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """An arm's statistics in the primary metric, (seeds, items, k), and the items' ids."""
+    cards = [json.loads((folder / f"{arm}.s{seed}" / "scorecard.json").read_text(encoding="utf-8"))["tasks"][ready.task] for seed in done]
+    return np.array([card["arms"]["tuned"][ready.metric]["stats"] for card in cards]), cards[0]["ids"]
 
 
 def cost(folders: Sequence[Path]) -> Cost:
