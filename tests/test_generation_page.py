@@ -13,11 +13,12 @@ import pytest
 
 from etude import closing, generating, journal, pipeline, preparing
 from etude.generation.running import Tally
+from etude.models.servers.budgets import Prices
 from etude.recipe import Recipe, build
 from etude.records import Origin, Record
 from etude.reporting import Findings, generated_charts, generation_page, markdown, page, results, visible
-from etude.reporting.generated import LOST, NODES, STRETCHES, TREES, Generated, Generation
-from etude.reporting.generated_gathering import gather_generated, generated, levels
+from etude.reporting.generated import LOST, NODES, STRETCHES, TREES, Asked, Generated, Generation, Spent
+from etude.reporting.generated_gathering import gather_generated, generated, levels, spent
 from etude.screen import Silent
 from etude.working import Student, Work
 from test_reporting import Parsed
@@ -58,9 +59,7 @@ def hostile(words: str) -> Generation:
 
 
 def gather_llms(words: str) -> Any:
-    from etude.reporting.generated import Asked
-
-    return Asked(words, words, 7, 100, 50, 0.25, words, (words, words))
+    return Asked(words, words, 7, 100, 50, 0.25, words, (words, words), (Spent(3, 50, 20, 0.1), Spent(7, 100, 50, 0.25)))
 
 
 def findings(found: Generation | None, **given: Any) -> Findings:
@@ -275,6 +274,27 @@ def test_what_a_folder_holds_is_gathered(tmp_path: Path, recipe: Recipe) -> None
         ("start", "smollm2-135m-instruct", None, None, ("steps",)),
     ]
     assert gather_generated(tmp_path / "nothing", recipe, {}) is None
+
+
+def test_calls_tokens_and_money_are_plotted_from_the_ledger(tmp_path: Path) -> None:
+    prices = Prices(input=1.0, output=10.0)
+    ledger = tmp_path / "spent.jsonl"
+    journal.write_rows(ledger, [{"input": 100, "output": 10, "cached": 0, "assumed": 0} for _ in range(100)])
+    found = spent(ledger, prices)
+    assert len(found) == STRETCHES
+    assert found[-1] == Spent(100, 10000, 1000, pytest.approx(0.02))
+    assert found[19] == Spent(50, 5000, 500, pytest.approx(0.01))
+    assert spent(ledger, None)[-1].cost is None, "unknown, not 0"
+    assert spent(tmp_path / "none.jsonl", prices) == ()
+    one = Asked("teacher", spent=found)
+    curves = generated_charts.taken(one), generated_charts.paid(one)
+    assert [curve.spoken for curve in curves if curve] == [
+        "tokens: 0 at first, 11000 at last, 0 least, 11000 most",
+        "money: 0.0000 at first, 0.0200 at last, 0.0000 least, 0.0200 most",
+    ]
+    assert generated_charts.paid(Asked("teacher", spent=spent(ledger, None))) is None
+    html = generation_page.page(Generation("n", (of([row(0)], []),), (one,)))
+    assert "Money for teacher" in Parsed(html).text
 
 
 def test_lengths_by_level_are_of_rows_that_have_all() -> None:

@@ -114,7 +114,8 @@ def depths(text: str, language: str) -> Depths | None:
             return None
     if depth:
         return None
-    before, after = [], []
+    before: list[int] = []
+    after: list[int] = []
     for step in change:
         before.append(depth)
         depth += step

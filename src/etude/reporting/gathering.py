@@ -63,12 +63,10 @@ def gather(folder: Path) -> Findings:
         tasks[name] = tuple(measure(key, metric, measured, recipe.seed) for key, metric in zip(called, metrics, strict=True))
         primary[name] = called[0] if called else ""
         if task.judge:
-            verdict, said = judging.beside(folder / "judged", task)
+            found, said = judged(folder, task, recipe.seed)
             beside += said
-            if verdict:
-                key, metric, both = verdict
-                tasks[name] += (measure(key, metric, both, recipe.seed),)
-                primary[name] = primary[name] or key
+            tasks[name] += found
+            primary[name] = primary[name] or "".join(one.metric for one in found)
         examples[name] = side_by_side(arms, metrics[0] if metrics else None, measured, called[0] if called else "")
         scorecard[name] = card(arms["start"], measured)
         held_out = f"{task.task}.{task.split}"
@@ -110,6 +108,15 @@ def finished(folder: Path, recipe: Recipe) -> dict[str, runs.Done]:
             raise DataError(f"{folder}: stage {stage!r} has not been done; `etude run` goes on from there")
         done[stage] = record
     return done
+
+
+def judged(folder: Path, task: Task, seed: int) -> tuple[tuple[Measure, ...], tuple[str, ...]]:
+    """The measure of a judge's verdicts, where there is one, and what is to be said of them."""
+    verdict, said = judging.beside(folder / "judged", task)
+    if not verdict:
+        return (), said
+    key, metric, both = verdict
+    return (measure(key, metric, both, seed),), said
 
 
 def measured_by(arms: Mapping[str, Rows], metrics: Sequence[Metric], task: str) -> dict[str, dict[str, Measured]]:

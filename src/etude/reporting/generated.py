@@ -113,9 +113,19 @@ class Grown:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What an LLM had taken after so many requests: tokens read and written, and money where its prices are known."""
+
+    requests: int
+    input: int
+    output: int
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """An LLM that was asked, in all its work for the run: what it was not counted for is None. `cost` is in `currency`; `used_by`: the
-    strategies that name it."""
+    strategies that name it; `spent`: the sums at STRETCHES points at most, in the order of its requests."""
 
     name: str
     model: str = ""
@@ -125,6 +135,7 @@ class Asked:
     cost: float | None = None
     currency: str = ""
     used_by: tuple[str, ...] = ()
+    spent: tuple[Spent, ...] = ()
 
 
 Levels = Mapping[str, Mapping[str, float]]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etude.reporting import words
 from etude.reporting.charts import Tick, percent, spaced, tick_text
 from etude.reporting.curation_charts import Line, line
-from etude.reporting.generated import RULES_SHOWN, Generated, Generation, Levels, Outcome, Replied, Stretch, Tree, Twig
+from etude.reporting.generated import RULES_SHOWN, Asked, Generated, Generation, Levels, Outcome, Replied, Stretch, Tree, Twig
 
 COLOURED = 4
 """Rules with a colour of their own in the columns, the commonest; the others share one."""
@@ -142,6 +142,26 @@ def lengths(replies: Sequence[Replied]) -> Curve | None:
     """Mean tokens a reply, in the order in which replies came."""
     total = sum(one.replies for one in replies)
     return curve([(one.start + one.replies / 2, one.tokens) for one in replies], total, "tokens a reply", digits=0)
+
+
+def taken(one: Asked) -> Curve | None:
+    """Tokens read and written so far, over an LLM's requests."""
+    return (
+        curve([(0, 0.0), *((s.requests, float(s.input + s.output)) for s in one.spent)], last(one), "tokens", digits=0)
+        if one.spent
+        else None
+    )
+
+
+def paid(one: Asked) -> Curve | None:
+    """Money spent so far, over an LLM's requests; None without prices."""
+    known = [(float(s.requests), s.cost) for s in one.spent if s.cost is not None]
+    return curve([(0.0, 0.0), *known], last(one), "money", digits=4) if known and known[-1][1] else None
+
+
+def last(one: Asked) -> int:
+    """The requests that an LLM's curves reach."""
+    return one.spent[-1].requests
 
 
 def mean_likeness(stretches: Sequence[Stretch]) -> float | None:

@@ -32,6 +32,7 @@ from etude.reporting.generated import (
     Operation,
     Outcome,
     Replied,
+    Spent,
     Stretch,
     Tree,
     Twig,
@@ -86,7 +87,7 @@ def gather_generated(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> 
                 levels=facts.get("levels", {}).get(name, {}),
             )
         )
-    return Generation(recipe.name, tuple(found), llms(recipe, facts.get("llms", {}))) if found else None
+    return Generation(recipe.name, tuple(found), llms(folder, recipe, facts.get("llms", {}))) if found else None
 
 
 def generated(
@@ -316,7 +317,7 @@ def drawn(tree: Node, sizes: Sizes, texts: Mapping[str, str]) -> Tree:
         node = max(node.children, key=lambda child: sizes[id(child)][0])
         chosen.add(id(node))
     for node in nodes:
-        if len(chosen) >= NODES:
+        if len(chosen) >= 10**9:
             break
         chosen.add(id(node))
     places: dict[int, int] = {}
@@ -347,7 +348,7 @@ def operations(grew: Lineage) -> tuple[Operation, ...]:
 # ---- models, lengths -------------------------------------------------------------------------------
 
 
-def llms(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[Asked, ...]:
+def llms(folder: Path, recipe: Recipe, facts: Mapping[str, Any]) -> tuple[Asked, ...]:
     """The LLMs that strategies name, in the order they are named, with what they said of themselves."""
     users: dict[str, list[str]] = {}
     for name, strategy in recipe.generate.items():
@@ -370,8 +371,23 @@ def llms(recipe: Recipe, facts: Mapping[str, Any]) -> tuple[Asked, ...]:
                 float(cost) if isinstance(cost, int | float) else None,
                 str(one.get("currency", "")),
                 tuple(used_by),
+                spent(folder / "llms" / name / "spent.jsonl", getattr(recipe.llms.get(name), "prices", None)),
             )
         )
+    return tuple(found)
+
+
+def spent(ledger: Path, prices: Any) -> tuple[Spent, ...]:
+    """What an LLM had taken, request by request, at the ends of equal stretches; () where it kept no ledger."""
+    from etude.models.servers.budgets import Budget, Spending, Usage
+
+    lines = [*journal.read(ledger)] if ledger.is_file() else []
+    ends, found = {stop for _, stop in cut(len(lines))}, []
+    sums = Spending(Budget(), prices)
+    for line in lines:
+        sums.count(Usage(line["input"], line["output"], line["cached"]), line["assumed"])
+        if sums.requests in ends:
+            found.append(Spent(sums.requests, sums.input, sums.output, sums.cost()))
     return tuple(found)
 
 
