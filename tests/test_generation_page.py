@@ -292,6 +292,8 @@ def test_calls_tokens_and_money_are_plotted_from_the_ledger(tmp_path: Path) -> N
         "tokens: 0 at first, 11000 at last, 0 least, 11000 most",
         "money: 0.0000 at first, 0.0200 at last, 0.0000 least, 0.0200 most",
     ]
+    assert curves[0] is not None
+    assert [tick.text for tick in curves[0].up] == ["0", "5k", "10k", "15k"], "no label is wider than its place"
     assert generated_charts.paid(Asked("teacher", spent=spent(ledger, None))) is None
     html = generation_page.page(Generation("n", (of([row(0)], []),), (one,)))
     assert "Money for teacher" in Parsed(html).text

@@ -6,7 +6,9 @@ torchrun and on the command is tried with two launches, each stopped on the way;
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -111,7 +113,7 @@ WEIGHED = [replace(row, weight=1.0 + 2 * (i % 2)) for i, row in enumerate(rows(1
 CASES = {
     "lora": {"method": Lora(r=2), "evaluate_every": 2, "epochs": 2},
     "full": {"method": Full(), "clip": 0.1, "weight_decay": 0.1},
-    "adalora": {"method": Adalora(init_r=4, target_r=1, target_modules=("q_proj", "v_proj")), "epochs": 3},
+    "adalora": {"method": Adalora(init_r=4, target_r=1, target_modules=("q_proj", "v_proj")), "epochs": 3, "evaluate_every": "never"},
     "checkpointed": {"method": Lora(r=2), "gradient_checkpointing": True},
 }
 
@@ -257,6 +259,9 @@ class Scaled(accelerate.Accelerator):
     def mixed_precision(self):
         return "fp16"
 
+    def autocast(self, *given):
+        return contextlib.nullcontext()
+
 
 def test_a_step_whose_gradient_overflows_is_passed_over_by_all(small, tmp_path, monkeypatch):
     """No exit 5: the scaler halves its scale and goes on, and so it does when only one process's rows overflow."""
@@ -281,7 +286,7 @@ def test_a_step_whose_gradient_overflows_is_passed_over_by_all(small, tmp_path, 
     assert steps == 3
     assert apart(found[0], found[1]) == 0, "no weight was changed by the overflow"
     assert apart(found[1], found[2]) > 0
-    assert losses(tmp_path / "one", "gradient_norm")[1] == float("inf")
+    assert not math.isfinite(losses(tmp_path / "one", "gradient_norm")[1])
     state = torch.load(checkpoints.newest(tmp_path / "one" / "checkpoints").folder / "state.pt", weights_only=True)
     assert state["scaler"]["scale"] == 2.0**7
     (found, first, _), (_, second, _) = together(tmp_path / "meet", lambda group: run(tmp_path / "two", group))
@@ -355,7 +360,7 @@ def place(tmp_path_factory, model_folder):
     journal.write_rows(folder / "facts.jsonl", said)
     (folder / "small.yaml").write_text(
         f"name: small\nmodel: {model_folder('llama', num_hidden_layers=1)}\nsources:\n  facts: {{type: alpaca, path: facts.jsonl}}\n"
-        "split: {validation: 6, test: 8}\ntune:\n  method: {type: lora, r: 2}\n  rows_per_step: 4\n  epochs: 15\n  save_every: 5\n"
+        "split: {validation: 6, test: 8}\ntune:\n  method: {type: lora, r: 2}\n  rows_per_step: 4\n  epochs: 10\n  save_every: 5\n"
         "  epsilon: 1.0e-5\n  evaluate_every: never\nscore: []\nforgetting: false\n"
     )
     return folder
@@ -390,19 +395,19 @@ def test_a_run_that_is_stopped_and_then_loses_a_process_ends_as_if_nothing_had_b
     code, said = launch(place, "runs", 20, lambda pid, workers: os.kill(pid, signal.SIGTERM))
     assert code == 143, said
     stopped = checkpoints.newest(place / "runs/small/checkpoints").step
-    assert f"stopped at step {stopped} of 173 with a checkpoint; the same command goes on" in said
-    assert 20 <= stopped < 120
+    assert f"stopped at step {stopped} of 115 with a checkpoint; the same command goes on" in said
+    assert 20 <= stopped < 80
     code, said = launch(place, "runs", stopped + 20, lambda pid, workers: os.kill(workers[-1], signal.SIGKILL))
     assert code == 137, said
     assert "died by SIGKILL (out of memory?); the others were ended; the same command goes on" in said
     reached = checkpoints.newest(place / "runs/small/checkpoints").step
-    assert stopped < reached < 173
+    assert stopped < reached < 115
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         chosen = recipe.load(Path("small.yaml"), ())
         pipeline.tune_only(chosen, Path("runs/small"), (place / "small.yaml").read_text())
         pipeline.tune_only(chosen, Path("alone/small"), (place / "small.yaml").read_text())
-    files = [place / folder / "small/checkpoints/step-000173/weights.safetensors" for folder in ("runs", "alone")]
+    files = [place / folder / "small/checkpoints/step-000115/weights.safetensors" for folder in ("runs", "alone")]
     from safetensors.torch import load_file
 
     assert apart(*map(load_file, map(str, files))) < CLOSE

@@ -125,10 +125,18 @@ def curve(pairs: Sequence[tuple[float, float]], total: int, what: str, level: fl
         " ".join(f"{10 * x:.1f},{10 * y:.1f}" for x, y in spots),
         tuple((percent(x), percent(y)) for x, y in spots) if len(spots) <= 60 else (),
         across(total),
-        tuple(Tick(percent(100 * (1 - value / top)), tick_text(value, step)) for value in values),
+        tuple(Tick(percent(100 * (1 - value / top)), short(value, step, top)) for value in values),
         None if level is None else percent(100 * (1 - level / top)),
         spoken,
     )
+
+
+def short(value: float, step: float, top: float) -> str:
+    """A tick that fits beside the plot: large values in thousands (k) or millions (M), as the largest of the axis asks."""
+    for size, unit in ((1_000_000, "M"), (10_000, "k")):
+        if top >= size:
+            return f"{value / (1_000_000 if unit == 'M' else 1000):g}{unit}" if value else "0"
+    return tick_text(value, step)
 
 
 def likeness(one: Generated) -> Curve | None:

@@ -317,7 +317,7 @@ def drawn(tree: Node, sizes: Sizes, texts: Mapping[str, str]) -> Tree:
         node = max(node.children, key=lambda child: sizes[id(child)][0])
         chosen.add(id(node))
     for node in nodes:
-        if len(chosen) >= 10**9:
+        if len(chosen) >= NODES:
             break
         chosen.add(id(node))
     places: dict[int, int] = {}
