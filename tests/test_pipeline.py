@@ -358,3 +358,19 @@ def test_before_a_model_was_asked_a_changed_recipe_goes_on_in_its_folder(folder,
     pipeline.tune_only(recipe(folder, facts, curate=["echo"], tune={"max_steps": 1, "learning_rate": found.suggestion}), place)
     with pytest.raises(RecipeError, match="name=small-2"):
         pipeline.curate(recipe(folder, facts), place)
+
+
+def test_other_baselines_ask_the_start_model_nothing_again(finished, folder):
+    path, place = finished
+    told = Told()
+    pipeline.run(
+        recipe(
+            folder,
+            path,
+            name="bare",
+            score=[{"task": "facts", "metrics": ["rougeL", "exact_match"], "baselines": [], "sampling": {"max_new_tokens": 6}}],
+        ),
+        place.parent / "bare",
+        watch=told,
+    )
+    assert [line.split(":")[0] for line in told.lines if "taken over" in line] == [stage for stage in STAGES if stage != "baselines"]

@@ -75,7 +75,8 @@ def start(recipe: Recipe, asked: object) -> str:
 
 def baselines(recipe: Recipe, asked: object, curated: str) -> str:
     """The baselines' answers. Of training rows only they know: another curation asks the start model nothing again."""
-    return of("baselines", recipe, ("seed", "wording"), [asked, curated])
+    chosen = [[list(preparing.baselines_of(recipe, task)), task.shots] for task in recipe.tasks()]
+    return of("baselines", recipe, ("seed", "wording"), [asked, curated, chosen])
 
 
 def tune(recipe: Recipe, encoded: str) -> str:
@@ -101,7 +102,7 @@ def asking(recipe: Recipe) -> list[Any]:
     """What the answers to the tasks depend on: of the metrics only which log-probabilities they need."""
     return [
         [
-            task.model_dump(mode="json", exclude={"metrics", "judge"}),
+            task.model_dump(mode="json", exclude={"metrics", "judge", "baselines", "shots"}),
             preparing.sampling_of(recipe, task).model_dump(mode="json"),
             sorted(preparing.needed(recipe, task)),
         ]
