@@ -415,8 +415,24 @@ def test_a_run_that_is_stopped_and_then_loses_a_process_ends_as_if_nothing_had_b
 
 
 @pytest.mark.slow
+def test_processes_do_not_outlive_the_command(place):
+    """Its lock is gone with it, and the next command may begin in the same folder."""
+    code, _ = launch(place, "orphans", 5, lambda pid, workers: (os.kill(pid, signal.SIGKILL), gone(workers, 30)))
+    assert code == -signal.SIGKILL
+
+
+def gone(pids: list[int], seconds: float) -> None:
+    """Wait until none of these processes is left."""
+    until = time.monotonic() + seconds
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "launcher", [["torch.distributed.run"], ["accelerate.commands.launch", "--cpu", "--num-machines=1"]], ids=["torchrun", "accelerate"]
+    "launcher",
+    [["torch.distributed.run"], ["accelerate.commands.launch", "--multi_gpu", "--num-machines=1"]],
+    ids=["torchrun", "accelerate"],
 )
 def test_the_users_own_torchrun(place, launcher):
     """Rank 0 does the other stages; the rest wait for the tune stage, also where it is done already."""

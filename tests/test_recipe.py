@@ -61,7 +61,7 @@ def test_overrides_reach_any_key():
         (LEAST + "tune:\n  epochs: -1\n", "greater than 0, not -1"),
         (LEAST.replace("alpaca", "alpacca"), "r.yaml:4: sources.rows: no source named 'alpacca'; did you mean 'alpaca'?"),
         (LEAST.replace("path: rows.jsonl", "pth: x"), "r.yaml:4: sources.rows.pth: unknown key 'pth'; did you mean 'path'?"),
-        ("name: x\nmodel: y\n", "r.yaml: sources: is needed"),
+        ("name: x\nmodel: y\n", "r.yaml: sources: a recipe needs data: a source, or something to generate"),
         (LEAST.replace("small", "../evil"), "r.yaml:1: name: "),
         (
             LEAST + "score:\n  - {task: rows, metrics: [rougel]}\n",

@@ -342,10 +342,11 @@ def explain(item: Mapping[str, Any], where: str, text: str) -> str:
         message = f"unknown key {key!r}{nearest(str(key), [*Recipe.model_fields, *(f'tune.{name}' for name in Tune.model_fields)])}"
     if item["type"] == "missing":
         message = "is needed"
-    elif item["type"] not in ("unknown_key", "twice", "unknown_name", "no_type", "no_plugin") and not SECRET & set(loc):
+    elif loc and item["type"] not in ("unknown_key", "twice", "unknown_name", "no_type", "no_plugin") and not SECRET & set(loc):
         message += f", not {json.dumps(item['input'], default=str)[:80]}"
     line = line_of(text, loc)
-    return f"{where}{f':{line}' if line else ''}: {'.'.join(loc)}: {message}"
+    key_said = f"{'.'.join(loc)}: " if loc else ""  # a fault of the whole names its keys itself
+    return f"{where}{f':{line}' if line else ''}: {key_said}{message}"
 
 
 def line_of(text: str, loc: Sequence[str]) -> int:

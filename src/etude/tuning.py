@@ -82,10 +82,15 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
 
 def follow(recipe: Recipe, folder: Path, group: Group) -> None:
     """The part of any but the first process that torchrun has started on a command: to train where the first one does. Raises Failure
-    when the first one has ended."""
+    when the first one has ended without a word."""
+    while wanted(group):
+        student = Student(weights.locate(recipe.model), recipe)
+        trained(Work(recipe, folder, student, Silent(), group=group), preparing.stored(folder / "curated", recipe))
+
+
+def wanted(group: Group) -> bool:
+    """Wait until the first process trains (True) or has nothing more to train (False)."""
     try:
-        while group.told():
-            student = Student(weights.locate(recipe.model), recipe)
-            trained(Work(recipe, folder, student, Silent(), group=group), preparing.stored(folder / "curated", recipe))
-    except RuntimeError as error:
-        raise Failure(f"process {group.rank + 1} of {group.size}: another one has ended ({str(error).splitlines()[0]})") from error
+        return bool(group.told())
+    except RuntimeError as error:  # the connection is gone
+        raise Failure(f"process {group.rank + 1} of {group.size}: the first one has ended; its message says why") from error
