@@ -639,3 +639,12 @@ def test_digests_see_every_change(tmp_path: Path) -> None:
     assert folders.file_digest(file, memory) == hashlib.sha256(b"2").hexdigest()
     next(memory.iterdir()).write_text("torn {")
     assert folders.file_digest(file, memory) == hashlib.sha256(b"2").hexdigest()
+
+
+def test_models_go_where_they_are_told_and_to_a_gpu_where_there_is_one(model_folder, monkeypatch):
+    monkeypatch.delenv("ETUDE_DEVICE", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert weights.place() == "cuda"
+    monkeypatch.setenv("ETUDE_DEVICE", "meta")
+    model, _ = weights.load(model_folder("llama"))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     import torch
 
 KEYS = ("HF_TOKEN", "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "OPENROUTER_API_KEY", "WANDB_API_KEY")
-SETTINGS = ("ETUDE_HOME", "ETUDE_RUNS", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OPENAI_BASE_URL")
+SETTINGS = (
+    "ETUDE_DEVICE",
+    "ETUDE_HOME",
+    "ETUDE_RUNS",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "OPENAI_BASE_URL",
+)
 
 
 def examine() -> dict[str, Any]:
@@ -31,7 +40,7 @@ def examine() -> dict[str, Any]:
     return {
         "versions": manifest.versions(),
         "machine": {**manifest.machine(), "torch threads": torch.get_num_threads()},
-        "torch": {"build": "CUDA" if torch.version.cuda else "CPU", "device": "cuda" if torch.cuda.is_available() else "cpu"},
+        "torch": {"build": "CUDA" if torch.version.cuda else "CPU", "device": weights.place()},
         "arithmetic": arithmetic(),
         "cache": {
             "folder": str(home),

@@ -231,8 +231,15 @@ def describe(name: str, folder: Path) -> Weights:
     return Weights(name, folder, folders.folder_digest(folder, home() / "digests"), description, str(known.get("licence", "")))
 
 
-def load(folder: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any]:
-    """The model (evaluation mode, `dtype`, on `device`) and its fast tokenizer, from a transformers folder.
+def place() -> str:
+    """The device models are loaded to: what `ETUDE_DEVICE` names, else CUDA where torch has it, else the CPU."""
+    import torch
+
+    return os.environ.get("ETUDE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(folder: Path, dtype: str = "float32", device: str = "") -> tuple[Any, Any]:
+    """The model (evaluation mode, `dtype`, on `device`, by default where `place` says) and its fast tokenizer, of a folder.
 
     Pad is never the end of turn: see `settle_padding`. Raises RecipeError for a folder that cannot be used, DataError when
     weights are missing, of another shape, or damaged.
@@ -258,7 +265,7 @@ def load(folder: Path, dtype: str = "float32", device: str = "cpu") -> tuple[Any
     lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacking:
         raise DataError(f"model folder {folder}: {len(lacking)} weights are missing or of another shape, such as {lacking[0]}")
-    model.to(device)
+    model.to(device or place())
     settle_padding(model, tokenizer)
     return model, tokenizer
 
