@@ -13,15 +13,21 @@ from etude.failures import RecipeError
 from etude.recipe import build
 
 
-def test_the_reckoning_is_within_a_third_of_what_runs_took() -> None:
+def test_the_reckoning_is_near_what_runs_took() -> None:
     """Peaks of whole processes on one machine (docs/log.md): 135M model, passes of 1,024 tokens."""
     shape = devices.SIZES["135M"]
     for method, answered, dropped, measured in MEASURED:
         found = devices.memory_gb(shape, method, 1024, answered=answered, dropped=dropped)
-        assert abs(found / measured - 1) < 0.34, (method, answered, found, measured)
+        assert abs(found / measured - 1) < 0.15, (method, answered, found, measured)
 
 
-MEASURED = (("full", 0.04, False, 3.43), ("lora", 0.57, False, 3.15))
+MEASURED = (
+    ("full", 0.04, False, 3.43),
+    ("adalora", 0.04, False, 2.64),
+    ("lora", 0.574, False, 3.15),
+    ("lora", 0.574, True, 4.64),
+    ("full", 0.574, False, 4.42),
+)
 
 
 def test_larger_models_more_weights_and_longer_passes_take_more() -> None:

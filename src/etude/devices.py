@@ -71,7 +71,9 @@ LEARNING = {
     "prompt": 0.0001,
 }
 """Share of the parameters that a method learns with its default settings on a 135M model (docs/tuning.md); less on larger ones."""
-OVERHEAD = 0.45
+DROPPED = 2.5
+"""Numbers kept for every one that goes into a layer whose adapter has dropout (such layers are not fused)."""
+OVERHEAD = 0.55
 """GiB of Python, torch and its libraries, once they are loaded."""
 
 
@@ -109,9 +111,11 @@ def memory_gb(
     if method not in ("full", "qlora"):
         learning += shape.parameters * LEARNING.get(method, 0.012) * 4.0  # adapters stand beside the weights
     size = 2 if half else 4
-    kept = 2 * shape.width if checkpointed else 12 * shape.width + 3 * shape.inner + (6 * shape.width + shape.inner if dropped else 0)
+    kept: float = 2 * shape.width
+    if not checkpointed:
+        kept = 12 * shape.width + 3 * shape.inner + (DROPPED * (6 * shape.width + shape.inner) if dropped else 0.0)
     activations = tokens * shape.layers * kept * size
-    logits = 3.0 * tokens * shape.vocabulary * 4 * answered  # as they are, in float32, and their gradient
+    logits = 4.0 * tokens * shape.vocabulary * 4 * answered  # as they are, their probabilities, and the gradients of both
     return (weights + learning + activations + logits) / 2**30 + OVERHEAD
 
 
