@@ -193,3 +193,19 @@ def test_a_whole_run_with_made_rows_alone_ends_with_a_report(folder: Path, docum
     assert (place / "generation.html").is_file(), "the page that the report names stands beside it"
     assert json.loads((place / "results.json").read_text())["tasks"] == {}
     assert runs.states(place)["finished"]
+
+
+def test_servers_that_cannot_be_asked_are_named_and_nothing_is_lost(
+    folder: Path, documents: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from etude.failures import ServerGaveUp
+
+    dead = {"type": "http", "model": "m", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "", "attempts": 1, "timeout": 2}
+    with pytest.raises(ServerGaveUp, match=r"127\.0\.0\.1:9"):
+        pipeline.generate(recipe(folder, documents, llms={"teacher": dead}), tmp_path / "runs" / "made")
+    assert not (tmp_path / "runs" / "made" / "stages" / "generated.json").exists()
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(RecipeError, match="NO_SUCH_KEY"):
+        pipeline.generate(recipe(folder, documents, llms={"teacher": {**dead, "api_key_env": "NO_SUCH_KEY"}}), tmp_path / "runs" / "keyed")
+    with pytest.raises(RecipeError, match=r"budget\.requests"):
+        recipe(folder, documents, llms={"teacher": {**dead, "budget": {"requests": 0}}})
