@@ -59,7 +59,7 @@ def generated(
         watch.say(f"  {name}: {tally.made:,} rows made, {refused}")
         if not made[name]:
             raise DataError(
-                f"generate.{name} made no row: {refused}; {folder / 'generated' / name / 'refused.jsonl'} has each with its reply"
+                f"generate.{name} made no row: {refused}; {folder / 'generated' / name / 'refused.jsonl'} has each with its rule"
             )
     return {"strategies": facts}
 
