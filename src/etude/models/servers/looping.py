@@ -64,10 +64,17 @@ class Loop:
     def close(self) -> None:
         """End the loop and its thread."""
         if self.loop and self.thread:
+            self.call(settled())
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
             self.loop.close()
             self.loop = self.thread = None
+
+
+async def settled() -> None:
+    """Two more rounds of the loop: a transport that was closed lets go of its socket in the next one."""
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 class Several(Generic[T]):
