@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from etude import catalog
 from etude.failures import DataError, RecipeError
 from etude.generation import STRATEGIES, Given, Made, Refused
-from etude.generation.asked_back import gives_away, grade, grading, refers_away, writing, written
 from etude.generation.asking import Asking
 from etude.generation.back_translation import BackTranslation
-from etude.generation.blocks import Undivided
-from etude.generation.documents import Document, read
-from etude.generation.pieces import divide
+from etude.generation.back_translation.blocks import Undivided
+from etude.generation.back_translation.documents import Document, read
+from etude.generation.back_translation.pieces import divide
+from etude.generation.back_translation.prompts import gives_away, grade, grading, refers_away, writing, written
 from etude.generation.running import generate, records
 from etude.models import Answer, Sampling
 from etude.models.scripted import Scripted

@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from etude.failures import DataError, RecipeError
-from etude.generation import STRATEGIES, Made, Refused, lineage
-from etude.generation.elimination import apologises, dismissed, leaks, says_nothing
-from etude.generation.operations import CODE, OPERATIONS, TEXT
+from etude.generation import STRATEGIES, Made, Refused
+from etude.generation.evolve import lineage
+from etude.generation.evolve.elimination import apologises, dismissed, leaks, says_nothing
+from etude.generation.evolve.operations import CODE, OPERATIONS, TEXT
 from etude.generation.quoting import SAID, quoted
 from etude.generation.replies import choice, equality, score
 from etude.models import Answer, Sampling

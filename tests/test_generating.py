@@ -126,6 +126,26 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         assert (cut / "generated" / "notes" / name).read_bytes() == (whole / "generated" / "notes" / name).read_bytes()
 
 
+def test_a_plan_and_a_preview_count_made_rows_and_say_what_is_not_made(
+    folder: Path, documents: Path, tmp_path: Path, teacher: list[str]
+) -> None:
+    from etude import catalog, planning
+
+    chosen, place = recipe(folder, documents), tmp_path / "runs" / "made"
+    for ask in (lambda: planning.plan(chosen, place), lambda: pipeline.shown(chosen, 1, folder=place)):
+        with pytest.raises(DataError, match=r"notes: not made yet \(`etude generate`\)"):
+            ask()
+    beside = recipe(folder, documents, sources={"seeds": {"type": "seed_tasks", "limit": 9}}, score=[])
+    catalog.NOTES.clear()
+    assert planning.plan(beside, place)["rows"]["train"] == 9
+    assert any("notes: not made yet" in said for said in catalog.NOTES)
+    pipeline.generate(chosen, place)
+    catalog.NOTES.clear()
+    assert planning.plan(chosen, place)["rows"]["train"] == 6
+    assert len(pipeline.shown(chosen, 2, folder=place).samples) == 2
+    assert not catalog.NOTES
+
+
 def test_two_processes_on_one_output(folder: Path, documents: Path, tmp_path: Path, teacher: list[str]) -> None:
     place = tmp_path / "runs" / "made"
     with journal.locked(place), pytest.raises(Locked):

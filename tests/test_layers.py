@@ -28,11 +28,11 @@ RANKS = [
     "curating working generating",
     "reporting",
     "encoded answering digests launching",
-    "adjudicating tuning",
+    "judged_runs tuning",
     "pipeline tuning_worker",
     "loading",
     "planning doctor showing closing converting importing rewriting grading cleaning suspecting harness serving chatting annotating"
-    " refereeing comparing",
+    " judged_files comparing",
     "studies",
     "cli",
 ]
@@ -98,7 +98,7 @@ ALLOWED_SIDEWAYS = {
     ("showing", "closing"),
     ("closing", "grading"),  # what it prints of one
     ("comparing", "grading"),  # files of predictions
-    ("refereeing", "grading"),  # its reading of predictions
+    ("judged_files", "grading"),  # its reading of predictions
     ("harness", "loading"),  # a run by its name
     ("cleaning", "converting"),  # its reading of any format, and its writers
     ("rewriting", "converting"),  # its writers of JSON Lines, JSON and CSV

@@ -160,12 +160,36 @@ def test_a_wrong_study_is_refused(base: dict[str, Any], given: dict[str, Any], w
         ({"arms": {"a": {}, "b": {"split.seed": 9}}}, "arms.b: it is asked other test rows"),
         ({"own_trials": {"full": {"tune.learning_rate": [1e-3, 1e-4]}}}, "equally many combinations"),
         ({"recipe": "quickstar"}, "did you mean 'quickstart'"),
+        ({"slices": "inputs"}, "slices: test row .* has no field 'inputs'; did you mean 'input'"),
+        ({"group": "file"}, "group: test row .* has no field 'file'"),
     ],
 )
 def test_a_wrong_arm_is_named_before_any_step(base: dict[str, Any], tmp_path: Path, given: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         running.run(study(base, **given), tmp_path, tmp_path / "s")
     assert not list(tmp_path.glob("s/*/metrics.jsonl"))
+
+
+def test_an_arm_whose_questions_cannot_be_asked_stops_no_other(
+    base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from etude import answering
+    from etude.failures import NoSandbox
+
+    start = answering.start
+
+    def jailed(work: Any, data: Any) -> Any:
+        if work.recipe.name.startswith("full."):
+            raise NoSandbox("no jail here")
+        return start(work, data)
+
+    monkeypatch.setattr(answering, "start", jailed)
+    other = {"score": {**base["score"][0], "sampling": {"max_new_tokens": 3}}}  # asked otherwise, so that it takes over no answers
+    found = running.run(study(base, arms={"lora": {}, "full": {"tune.method": "full", **other}}), Path(), tmp_path / "s")
+    assert found.arm("full").failed == {0: "no jail here", 1: "no jail here"}
+    assert set(found.arm("lora").reached["rougeL"].seeds) == {0, 1}
+    assert not found.arm("lora").against
+    assert any("only one arm has a finished run" in note for note in found.notes)
 
 
 def test_budgets_are_made_equal_in_what_the_study_says(base: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from etude.catalog import note
 from etude.failures import DataError
 from etude.generation import Given, Made, Refused
 from etude.generation.asking import Asking
@@ -103,8 +104,21 @@ class Live:
         self.told(self.tally.made, ", ".join(parts))
 
 
+def unmade(recipe: Recipe, folder: Path) -> list[str]:
+    """The recipe's made data that is not in the run folder yet."""
+    return [name for name in recipe.generate if not (folder / "generated" / name).is_dir()]
+
+
 def with_made(data: Data, recipe: Recipe, folder: Path) -> Data:
-    """The data with what models made of it, as training rows. Data that is not made yet is left out."""
+    """The data with what models made of it, as training rows. Data that is not made yet (`unmade`) is left out, with a note.
+
+    Raises DataError where nothing else is there.
+    """
+    if lacking := unmade(recipe, folder):
+        said = f"{', '.join(lacking)}: not made yet (`etude generate`), and so left out here"
+        if not data.parts and len(lacking) == len(recipe.generate):
+            raise DataError(said)
+        note(said)
     made = {name: place for name in recipe.generate if (place := folder / "generated" / name).is_dir()}
     parts = {name: Parts(tuple(records(place, name)), (), (), (), ()) for name, place in made.items()}
     return replace(data, parts={**data.parts, **parts})

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude import (
-    adjudicating,
     answering,
     curating,
     digests,
     encoded,
     generating,
     journal,
+    judged_runs,
     launching,
     manifest,
     preparing,
@@ -71,7 +71,7 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
     so many `processes` of this machine, or by the `group` this one was started in."""
     for task in recipe.tasks():  # a wrong task is said before any work
         preparing.baselines_of(recipe, task)
-    adjudicating.check(recipe)
+    judged_runs.check(recipe)
     with entered(recipe, folder, text, watch, None, processes, group) as work:
         began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
@@ -85,10 +85,10 @@ def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None
         done = work.stage(
             "tuned", digests.tuned(recipe, asked, tune_digest), files, lambda: answering.tuned(work, data, tuned[0] if tuned else None)
         )
-        adjudicating.stage(work, done.digest)
+        judged_runs.stage(work, done.digest)
         manifest.write(folder, recipe, found, data.inputs, began, manifest.now())
         findings = report(folder, locked=True)
-        adjudicating.refuse(recipe, folder)
+        judged_runs.refuse(recipe, folder)
         return findings
 
 
@@ -325,10 +325,12 @@ def report(folder: Path, locked: bool = False) -> Findings:
     return findings
 
 
-def shown(recipe: Recipe, rows: int, watch: Watch | None = None) -> previewing.Preview:
-    """What the model will see of the recipe's training and validation rows, with the checks of the mask; `rows` as samples."""
+def shown(recipe: Recipe, rows: int, watch: Watch | None = None, folder: Path = Path()) -> previewing.Preview:
+    """What the model will see of the recipe's training and validation rows, with the checks of the mask; `rows` as samples. `folder`: the
+    run's, where made rows are."""
     student = Student(weights.locate(recipe.model, (watch or Silent()).say), recipe)
-    data = curating.curate(recipe, preparing.read(recipe), count=student.count, asking=False).data
+    data = generating.with_made(preparing.read(recipe), recipe, folder)
+    data = curating.curate(recipe, data, count=student.count, asking=False).data
     train = preparing.training(recipe, data, preparing.drawn(recipe, data), student.encoder.count)
     validation = preparing.validating(recipe, data)
     examiner = examiner_of(student, previewing.spread(rows, len(train)))

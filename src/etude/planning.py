@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, curating, devices, doctor, preparing, runs
+from etude import comparison, curating, devices, doctor, generating, preparing, runs
 from etude.encoding import Encoder, examples
 from etude.failures import RecipeError, nearest
 from etude.formats.text_to_text import bind_for
@@ -60,7 +60,8 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None, on: Sequence[
     paired = weights.is_encoder_decoder(found.folder)
     form, encoder = bind_for(recipe.format, tokenizer, paired), Encoder.of(tokenizer, paired)
     most = encoder.limit(recipe.tune.max_tokens, recipe.tune.max_target_tokens)
-    data = curating.curate(recipe, preparing.read(recipe), count=encoder.count, asking=False).data
+    data = generating.with_made(preparing.read(recipe), recipe, folder)
+    data = curating.curate(recipe, data, count=encoder.count, asking=False).data
     rows: list[Encoded] = []
     dropped = 0
     for conversation in preparing.training(recipe, data, preparing.drawn(recipe, data), encoder.count):

@@ -33,16 +33,16 @@ def judge(
     json: AsJson = False,
 ) -> None:
     """Judge answers with a model: pairs in both orders, or grades. Exit 4 for a judge that fails its trials. Again = resume."""
-    from etude import refereeing
+    from etude import judged_files
     from etude.failures import CheckFailed
     from etude.screen import printable, watcher
 
     try:
-        found = refereeing.referee(first, second, llm, pairs("--set", settings or ()), folder=out, votes=votes, watch=watcher(quiet))
+        found = judged_files.referee(first, second, llm, pairs("--set", settings or ()), folder=out, votes=votes, watch=watcher(quiet))
     except CheckFailed as failed:
         print_notes()
         if json:
             print_json(failed.facts)
         raise
     print_notes()
-    print_json(found) if json else print(printable(refereeing.as_text(found)))
+    print_json(found) if json else print(printable(judged_files.as_text(found)))

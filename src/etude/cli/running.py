@@ -68,6 +68,7 @@ def preview(
     overrides: Overrides = None,
     rows: Annotated[int, typer.Option("-n", min=0, help="Rows shown.")] = 3,
     html: Annotated[Path | None, typer.Option("--html", help="Write it as a page, too.", show_default=False)] = None,
+    root: Root = Path("runs"),
     json: AsJson = False,
 ) -> None:
     """Show what the model will see: text, tokens, which are trained. Exit 4 on a broken mask."""
@@ -82,7 +83,7 @@ def preview(
         writable("--html", html)
     from etude.pipeline import shown
 
-    found = shown(chosen, rows, watcher())
+    found = shown(chosen, rows, watcher(), root / chosen.name)
     print_notes()
     if html is not None:
         from etude import journal

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from etude.curation.rows import Beside, Row, Verdicts
 from etude.curation.texts import shown
 from etude.failures import RecipeError
 from etude.models import LLM, Answer, Sampling
+from etude.models.arriving import arriving
 from etude.records import Conversation, Message
 
 DIMENSIONS: dict[str, str] = {
@@ -125,7 +126,8 @@ class Judged(Settings):
                     else:
                         missing.setdefault(key, []).append(ask)
                 keys = list(missing)
-                for index, reply, failed in replies(model, [missing[key][0].conversation() for key in keys], self.sampling):
+                for index, answers in arriving(model, [missing[key][0].conversation() for key in keys], self.sampling):
+                    reply, failed = first(answers)
                     if kept and not failed:  # a server's failure is no reply: the next run asks again
                         kept.append({"key": keys[index], "id": missing[keys[index]][0].row.id, "attempt": attempt + 1, "reply": reply})
                     fresh += 1
@@ -197,20 +199,6 @@ def grade(reply: str) -> float | None:
         return None
     value = float(found["n"])
     return value if all(float(other["n"]) == value for other in ANY_GRADE.finditer(reply)) else None
-
-
-def replies(model: Any, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[tuple[int, str, bool]]:
-    """(index, reply, whether the model failed to give one) as they come; a model that gives only whole lists is asked for 16 at a time."""
-    if not conversations:
-        return
-    each = getattr(model, "complete_each", None)
-    if each is not None:
-        for index, answers in each(conversations, sampling):
-            yield index, *first(answers)
-        return
-    for start in range(0, len(conversations), 16):
-        for index, answers in enumerate(model.complete(conversations[start : start + 16], sampling), start):
-            yield index, *first(answers)
 
 
 def first(answers: Sequence[Answer]) -> tuple[str, bool]:

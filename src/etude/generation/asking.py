@@ -14,10 +14,11 @@ from typing import Any
 
 from etude import journal
 from etude.models import Answer, Sampling
+from etude.models.arriving import arriving
 from etude.records import Conversation
 
 CHUNK = 64
-"""Conversations handed to an LLM at once that answers only whole lists: what a kill can cost."""
+"""Values found together before they are kept: what a kill can cost."""
 
 
 class Asking:
@@ -61,19 +62,13 @@ class Asking:
 
     def fetch(self, llm: str, conversations: Sequence[Conversation], keys: Sequence[str], sampling: Sampling) -> None:
         """Ask, and keep each reply as it comes."""
-        model = self.model(llm)
-        each = getattr(model, "complete_each", None)
-        for start in range(0, len(keys), len(keys) if each else CHUNK):
-            part = conversations[start : len(keys) if each else start + CHUNK]
-            replies = each(part, sampling) if each else enumerate(model.complete(part, sampling))
-            for index, answers in replies:
-                one = keys[start + index]
-                self.known[one] = tuple(answers)
-                if self.lines:
-                    self.lines.append({"key": one, "id": part[index].id, "answers": [line(answer) for answer in answers]})
-                self.asked += 1
-                self.tokens += sum(answer.tokens for answer in answers)
-                self.told(1)
+        for index, answers in arriving(self.model(llm), conversations, sampling):
+            self.known[keys[index]] = tuple(answers)
+            if self.lines:
+                self.lines.append({"key": keys[index], "id": conversations[index].id, "answers": [line(answer) for answer in answers]})
+            self.asked += 1
+            self.tokens += sum(answer.tokens for answer in answers)
+            self.told(1)
 
     def kept(self, keys: Sequence[str], find: Callable[[Sequence[int]], Sequence[Any]]) -> list[Any]:
         """A JSON value for each key, found once and kept as replies are, since finding it again might give another (a program that ran

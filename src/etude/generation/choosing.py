@@ -11,9 +11,8 @@ from typing import Any
 from etude import journal
 from etude.failures import DataError
 from etude.generation import Given
-from etude.generation.elimination import folded
 from etude.generation.quoting import SAID, quoted
-from etude.generation.replies import choice, score, until_read
+from etude.generation.replies import choice, folded, score, until_read
 from etude.generation.requests import Request
 from etude.metrics.items import RowError
 from etude.metrics.math import number

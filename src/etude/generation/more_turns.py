@@ -11,9 +11,8 @@ from pydantic import Field, model_validator
 
 from etude.catalog import Settings
 from etude.generation import Given, Made, Refused
-from etude.generation.elimination import folded
 from etude.generation.quoting import SAID, quoted
-from etude.generation.replies import said, unusable
+from etude.generation.replies import folded, said, unusable
 from etude.generation.requests import Request, enough, plain, requests
 from etude.models import Answer, Sampling
 from etude.records import Conversation, Message

@@ -23,6 +23,11 @@ SCORE = re.compile(r"(?:(?:score|grade|rating)\s*[:=]?[*_`\s]*)?(?P<n>\d{1,2}(?:
 ANY_SCORE = re.compile(r"\b(?:score|grade|rating)[*_`\s]*[:=][*_`\s]*(?P<n>-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
+def folded(text: str) -> str:
+    """A text as it is compared: without case, and with one space wherever there is any."""
+    return " ".join(text.casefold().split())
+
+
 def said(answer: Answer) -> str:
     """The text of an answer, without space around it and without what stands before the last `</think>`, which is thought, not said."""
     return answer.text.rpartition("</think>")[2].strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,11 +11,9 @@ from typing import Any, Literal
 from etude import journal
 from etude.failures import RecipeError
 from etude.judging.prompts import Question
-from etude.models import Answer, Sampling
+from etude.models import Sampling
+from etude.models.arriving import arriving
 from etude.records import Conversation
-
-CHUNK = 16
-"""Questions handed to an LLM at once that answers only whole lists: what a kill can cost."""
 
 
 class Asking:
@@ -92,7 +90,7 @@ class Asking:
         self.from_journal += sum(key in self.known for key in keys.values())
         lost = set()
         order = list(missing)
-        for index, answers in stream(self.llm, [missing[key] for key in order], self.sampling):
+        for index, answers in arriving(self.llm, [missing[key] for key in order], self.sampling):
             if answers and not answers[0].failure:
                 self.keep(order[index], missing[order[index]], answers[0].text)
             else:
@@ -131,14 +129,3 @@ class Asking:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def stream(llm: Any, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[tuple[int, tuple[Answer, ...]]]:
-    """(index, answers) as they come; a model that gives only whole lists is asked for CHUNK at a time."""
-    if not conversations:
-        return
-    if each := getattr(llm, "complete_each", None):
-        yield from each(conversations, sampling)
-        return
-    for start in range(0, len(conversations), CHUNK):
-        yield from enumerate(llm.complete(conversations[start : start + CHUNK], sampling), start)

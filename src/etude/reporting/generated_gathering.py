@@ -11,7 +11,7 @@ from typing import Any
 
 from etude import generating, journal, preparing
 from etude.generation import STRATEGIES
-from etude.generation.lineage import Lineage, Node, asked, lineage
+from etude.generation.evolve.lineage import Lineage, Node, asked, lineage
 from etude.generation.pool import own_tasks
 from etude.generation.requests import in_words
 from etude.recipe import START, Recipe

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etude import comparison, encoded, journal, pipeline, preparing, scoring, steps
 from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe
+from etude.records import Record
 from etude.screen import Watch
 from etude.studies import Changes, Study, recipe_of, searching
 
@@ -40,7 +41,6 @@ class Design:
     smallest: float | None
     kept: str = ""
     shared: int = 0
-    notes: tuple[str, ...] = field(default=())
 
     def recipe(self, arm: str, label: str, *more: Changes) -> Recipe:
         """An arm's recipe with the study's budget and more changes."""
@@ -79,7 +79,9 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
             raise RecipeError(f"arms.{arm}: it is not scored on {task}.{metric} first; name `primary`, and score it in every arm")
     trials = searching.equal_budget(study)
     ready = {arm: prepared(recipe, root, watch) for arm, recipe in recipes.items()}
-    tests = {arm: tested(recipe, root, task) for arm, recipe in recipes.items()}
+    asked = {arm: tested(recipe, root, task) for arm, recipe in recipes.items()}
+    tests = {arm: [record.id for record in records] for arm, records in asked.items()}
+    check_fields(study, asked[study.first()])
     for arm, ids in tests.items():
         if ids != tests[study.first()]:
             raise RecipeError(f"arms.{arm}: it is asked other test rows than {study.first()!r}; give both the same split")
@@ -125,11 +127,18 @@ def planned(recipe: Recipe, root: Path) -> Rows:
     return Rows(tuple(row.id for row in rows), len(drawn), len(plan), sum(len(rows[i].ids) for i in drawn))
 
 
-def tested(recipe: Recipe, root: Path, task: str) -> list[str]:
-    """The ids of the rows that a task asks."""
+def tested(recipe: Recipe, root: Path, task: str) -> list[Record]:
+    """The rows that a task asks."""
     data = preparing.stored(root / recipe.name / "curated", recipe)
-    chosen = next(one for one in recipe.tasks() if one.task == task)
-    return [record.id for record in preparing.held_out(data, chosen)]
+    return preparing.held_out(data, next(one for one in recipe.tasks() if one.task == task))
+
+
+def check_fields(study: Study, records: Sequence[Record]) -> None:
+    """Raise RecipeError where a test row lacks the field that the study slices or groups by: hours later it would be too late."""
+    for key, field in (("slices", study.slices), ("group", study.group)):
+        lacking = next((record for record in records if field is not None and field not in record.fields), None)
+        if lacking is not None:
+            raise RecipeError(f"{key}: test row {lacking.id} has no field {field!r}{nearest(str(field), lacking.fields)}")
 
 
 def equal(study: Study, recipes: Mapping[str, Recipe], ready: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from etude import comparing, journal, manifest, runs
 from etude.comparing import Compared, Wanted
-from etude.comparison import compare_slices
-from etude.failures import CheckFailed, DataError, RecipeError, nearest
+from etude.comparison import compare_slices, interval
+from etude.failures import CheckFailed, DataError, RecipeError
 from etude.reporting.gathering import curve
 from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial
 from etude.studies import Study
@@ -83,7 +83,7 @@ def arm_of(
     failed: Mapping[int, str],
 ) -> Arm:
     """One arm: its scores by seed, its comparison with the baseline, what it took."""
-    reached = {}
+    reached: dict[str, Reached] = {}
     against = {}
     for metric in compared.metrics if compared else ():
         if name in metric.arms:
@@ -91,6 +91,8 @@ def arm_of(
             reached[metric.name] = Reached(own.value, own.interval, dict(zip(done, own.runs, strict=True)))
         if name in metric.against:
             against[metric.name] = metric.against[name]
+    if compared is None and done:  # nothing to compare with, but the arm has its scores
+        reached = alone(ready, folder, name, done)
     rows = ready.rows[name]
     return Arm(
         name,
@@ -106,25 +108,33 @@ def arm_of(
     )
 
 
+def alone(ready: Design, folder: Path, arm: str, done: Sequence[int]) -> dict[str, Reached]:
+    """What an arm reached that is compared with nothing, the primary metric first."""
+    metrics, names = named(ready.recipe(arm, "s0"), ready.task)
+    found = {}
+    for name, metric in sorted(zip(names, metrics, strict=True), key=lambda pair: pair[0] != ready.metric):
+        stats, _ = statistics(ready, folder, arm, done, name)
+        each = [float(metric.score(one.sum(axis=0))) for one in stats]
+        found[name] = Reached(fmean(each), interval(stats, metric), dict(zip(done, each, strict=True)))
+    return found
+
+
 def sliced(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tuple[Slice, ...]:
-    """Every arm against the baseline on each value of the study's field, in the primary metric. Raises RecipeError where rows lack it."""
+    """Every arm against the baseline on each value of the study's field, in the primary metric."""
     study = ready.study
     if study.slices is None:
         return ()
     recipe = ready.recipe(study.first(), "s0")
     metric = next(m for m, name in zip(*named(recipe, ready.task), strict=True) if name == ready.metric)
-    stats, ids = statistics(ready, folder, study.first(), done[study.first()])
+    stats, ids = statistics(ready, folder, study.first(), done[study.first()], ready.metric)
     place = folder / f"{study.first()}.s{done[study.first()][0]}"
     rows = {row["id"]: row["fields"] for row in journal.read(place / "curated" / "test.jsonl")}
-    lacking = next((id for id in ids if study.slices not in rows[id]), None)
-    if lacking is not None:
-        raise RecipeError(f"slices: test row {lacking} has no field {study.slices!r}{nearest(study.slices, rows[lacking])}")
     names = [str(rows[id][study.slices]) for id in ids]
     found = []
     for arm, own in done.items():
         if arm == study.first() or not own:
             continue
-        other, same_ids = statistics(ready, folder, arm, own)
+        other, same_ids = statistics(ready, folder, arm, own, ready.metric)
         if same_ids != ids:
             continue
         for name, one in compare_slices(stats, other, metric, names).items():
@@ -132,10 +142,10 @@ def sliced(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tu
     return tuple(found)
 
 
-def statistics(ready: Design, folder: Path, arm: str, done: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-    """An arm's statistics in the primary metric, (seeds, items, k), and the items' ids."""
+def statistics(ready: Design, folder: Path, arm: str, done: Sequence[int], metric: str) -> tuple[np.ndarray, list[str]]:
+    """An arm's statistics in a metric, (seeds, items, k), and the items' ids."""
     cards = [json.loads((folder / f"{arm}.s{seed}" / "scorecard.json").read_text(encoding="utf-8"))["tasks"][ready.task] for seed in done]
-    return np.array([card["arms"]["tuned"][ready.metric]["stats"] for card in cards]), cards[0]["ids"]
+    return np.array([card["arms"]["tuned"][metric]["stats"] for card in cards]), cards[0]["ids"]
 
 
 def cost(folders: Sequence[Path]) -> Cost:

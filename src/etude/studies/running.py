@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude import journal, manifest, pipeline
+from etude import journal, manifest
 from etude.engines import Engine
 from etude.engines.here import Here
-from etude.failures import CheckFailed, DataError, RecipeError
+from etude.failures import CheckFailed, RecipeError
 from etude.reporting import study_page
 from etude.reporting.studied import Studied, Trial
 from etude.screen import Silent, Watch
@@ -172,7 +172,10 @@ def finals(
         failed[arm] = dict.fromkeys(study.seeds, f"every trial failed: {why}")
     jobs = [(arm, seed) for seed in study.seeds for arm in study.arms if arm not in lost]
     recipes = [ready.recipe(arm, f"s{seed}", chosen[arm], {"tune.seed": seed}) for arm, seed in jobs]
-    share_answers(recipes, folder, watch)
+    # the start model and the baselines are asked before runs go their own ways, which take over what they share; what fails
+    # here fails again in its run, and is told there
+    asked = [{"recipe": one.dump(), "folder": str(folder / one.name), "until": "answers"} for one in recipes[: len(study.arms) - len(lost)]]
+    done(Here(), asked, watch)
     watch.say(f"runs: {len(jobs)}")
     results = done(engine, [{"recipe": one.dump(), "folder": str(folder / one.name), "until": "report"} for one in recipes], watch)
     for (arm, seed), result in zip(jobs, results, strict=True):
@@ -182,16 +185,6 @@ def finals(
     if all(len(failed[arm]) == len(study.seeds) for arm in study.arms):
         raise CheckFailed(f"every run failed, the first with: {next(iter(failed[study.first()].values()))}")
     return failed
-
-
-def share_answers(recipes: Sequence[Any], folder: Path, watch: Watch) -> None:
-    """Ask the start model and the baselines before runs go their own ways, which then take over what they share. A failure is the
-    run's own, and shows there."""
-    for recipe in recipes:
-        try:
-            pipeline.score(recipe, folder / recipe.name, "", watch)
-        except (RecipeError, DataError, CheckFailed) as failure:
-            watch.say(f"{recipe.name}: {failure}")
 
 
 def done(engine: Engine, jobs: Sequence[Mapping[str, Any]], watch: Watch) -> list[Mapping[str, Any]]:

@@ -28,15 +28,19 @@ class Prefixed(Plain):
 
 
 def work(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a job `{"recipe": plain data, "folder": path, "until": "tune" | "report", "quiet": bool}`.
+    """Do a job `{"recipe": plain data, "folder": path, "until": "tune" | "answers" | "report", "quiet": bool}`;
+    `answers` are those of the start model and the baselines, before anything is trained.
 
-    Returns `{"tuned": facts of training}`, or `{"failed": why, "exit_code": code}`: an arm that fails must not stop the others. Raises
-    Stopped (a signal or a budget) and NoSpace, which end the whole study.
+    Returns `{"tuned": facts of training}` ({} where nothing was trained), or `{"failed": why, "exit_code": code}`: an arm that fails must
+    not stop the others. Raises Stopped (a signal or a budget) and NoSpace, which end the whole study.
     """
     folder = Path(job["folder"])
     watch = Silent() if job.get("quiet") else Prefixed(folder.name)
     try:
         recipe = recipes.build(job["recipe"], folder.name)
+        if job["until"] == "answers":
+            pipeline.score(recipe, folder, "", watch)
+            return {}
         if job["until"] == "tune":
             done = pipeline.tune_only(recipe, folder, "", watch)
         else:

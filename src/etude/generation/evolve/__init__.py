@@ -17,9 +17,9 @@ from etude import seeds
 from etude.catalog import Settings
 from etude.failures import nearest
 from etude.generation import Given, Made, Refused
-from etude.generation.elimination import dismissed, folded, leaks
-from etude.generation.operations import AGAIN, OPERATIONS, Variant, compared, prompt
-from etude.generation.replies import equality, said, until_read, unusable
+from etude.generation.evolve.elimination import dismissed, leaks
+from etude.generation.evolve.operations import AGAIN, OPERATIONS, Variant, compared, prompt
+from etude.generation.replies import equality, folded, said, until_read, unusable
 from etude.generation.requests import Request, enough, requests
 from etude.models import Sampling
 from etude.records import Conversation, Message, identify

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etude.generation.blocks import code_blocks
-from etude.generation.documents import PROSE, Document
+from etude.generation.back_translation.blocks import code_blocks
+from etude.generation.back_translation.documents import PROSE, Document
 
 FENCE = re.compile(r"^ {0,3}(?P<mark>`{3,}|~{3,})", re.MULTILINE)
 ATX = re.compile(r"(?P<level>#{1,6})\s+(?P<title>.+?)(?:\s+#+)?\s*")

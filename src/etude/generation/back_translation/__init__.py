@@ -17,12 +17,11 @@ from etude import journal, seeds
 from etude.catalog import Settings, note
 from etude.failures import DataError, RecipeError, nearest
 from etude.generation import Given, Made, Refused
-from etude.generation.asked_back import AGAIN, gives_away, grade, grading, refers_away, writing, written
-from etude.generation.blocks import Undivided
-from etude.generation.documents import PROSE, read
-from etude.generation.elimination import folded
-from etude.generation.pieces import divide
-from etude.generation.replies import said, until_read, unusable
+from etude.generation.back_translation.blocks import Undivided
+from etude.generation.back_translation.documents import PROSE, read
+from etude.generation.back_translation.pieces import divide
+from etude.generation.back_translation.prompts import AGAIN, gives_away, grade, grading, refers_away, writing, written
+from etude.generation.replies import folded, said, until_read, unusable
 from etude.models import Sampling
 from etude.records import Conversation, Origin, Record
 

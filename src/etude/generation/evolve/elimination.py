@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 
-from etude.generation.operations import LEAKS
+from etude.generation.evolve.operations import LEAKS
+from etude.generation.replies import folded
 
 APOLOGY = re.compile(r"\bsorry\b", re.IGNORECASE)
 SHORT = 80
@@ -22,11 +23,6 @@ STOPS = (
 )
 STOP_WORDS = frozenset(STOPS.split())
 """English words that say nothing by themselves; "yes" and "no" are answers."""
-
-
-def folded(text: str) -> str:
-    """A text as it is compared: without case, and with one space wherever there is any."""
-    return " ".join(text.casefold().split())
 
 
 def leaks(text: str, before: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from etude import adjudicating, grading, journal, judging
+from etude import grading, journal, judged_runs, judging
 from etude.failures import CheckFailed, DataError, RecipeError, nearest
 from etude.judging.agreement import Agreement, agreement
 from etude.models import LLMS, LLMSettings
@@ -51,7 +51,7 @@ def referee(
     items = judging.items_of({arm: rows(path) for arm, path in zip(names, files, strict=True)}, settings)
     chosen = read_votes(votes, {item.id for item in items}) if votes else {}
     place = folder or first.with_name(f"{first.name.removesuffix('.gz').removesuffix('.jsonl')}.judged")
-    warnings = judging.own_taste(adjudicating.known_as(model), {arm: made_by(path) for arm, path in zip(names, files, strict=True)})
+    warnings = judging.own_taste(judged_runs.known_as(model), {arm: made_by(path) for arm, path in zip(names, files, strict=True)})
     identity = journal.digest(LLM.dump_python(model, mode="json"))
     with (
         journal.locked(place),

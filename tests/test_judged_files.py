@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from etude import adjudicating, digests, journal, judging, refereeing
+from etude import digests, journal, judged_files, judged_runs, judging
 from etude.cli import app
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.models.opening import Script
@@ -44,19 +44,19 @@ def good(monkeypatch):
 def test_two_files_are_judged_and_again_costs_nothing(files, good):
     (files / "votes.jsonl").write_text('{"id": "0", "vote": "A"}\n{"id": "2", "vote": "A"}\n')
     args = (files / "a.jsonl", files / "b.jsonl", str(files / "judge.yaml"))
-    found = refereeing.referee(*args, votes=files / "votes.jsonl", watch=Silent())
+    found = judged_files.referee(*args, votes=files / "votes.jsonl", watch=Silent())
     assert (found["scores"]["wins"], found["scores"]["losses"]) == (2, 1)
     assert found["arms"] == ["a", "b"]
     assert found["votes"]["share"] == 0.5
     assert found["scores"]["length_controlled"]["why"].startswith("3 items are too few")
-    text = refereeing.as_text(found)
+    text = judged_files.as_text(found)
     assert "a against b: win rate 0.667" in text
     assert "people agree on 0.50 " in text
-    again = refereeing.referee(*args, watch=Silent())
+    again = judged_files.referee(*args, watch=Silent())
     assert (again["asked"], again["scores"]) == (0, found["scores"])
     assert (files / "a.judged" / "judge.verdicts.jsonl").is_file()
     (files / "judge.yaml").write_text(JUDGE.replace("whatever", "else"))  # another judge is asked anew
-    assert refereeing.referee(*args, watch=Silent())["asked"] > 0
+    assert judged_files.referee(*args, watch=Silent())["asked"] > 0
 
 
 def test_the_model_of_a_run_judging_itself_is_told(files, good, monkeypatch):
@@ -64,24 +64,24 @@ def test_the_model_of_a_run_judging_itself_is_told(files, good, monkeypatch):
     moved = (files / "a.jsonl").rename(files / "predictions" / "t.tuned.jsonl")
     journal.write_json(files / "manifest.json", {"model": {"name": "org/n", "digest": "d"}})
     monkeypatch.setattr(Script, "model", "m", raising=False)
-    found = refereeing.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
+    found = judged_files.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
     assert found["warnings"] == []
     journal.write_json(files / "manifest.json", {"model": {"name": "hf://org/M@v1", "digest": "d"}})
-    found = refereeing.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
-    assert "warning: the judge is the model of t.tuned" in refereeing.as_text(found)
+    found = judged_files.referee(moved, None, str(files / "judge.yaml"), watch=Silent())
+    assert "warning: the judge is the model of t.tuned" in judged_files.as_text(found)
 
 
 def test_one_file_is_graded(files, good):
-    found = refereeing.referee(files / "a.jsonl", None, str(files / "judge.yaml"), watch=Silent())
+    found = judged_files.referee(files / "a.jsonl", None, str(files / "judge.yaml"), watch=Silent())
     assert found["scores"]["arms"]["a"]["mean"] == pytest.approx(23 / 3)
-    assert "a: mean grade 7.67" in refereeing.as_text(found)
-    both = refereeing.referee(files / "a.jsonl", files / "b.jsonl", str(files / "judge.yaml"), {"mode": "single"}, watch=Silent())
+    assert "a: mean grade 7.67" in judged_files.as_text(found)
+    both = judged_files.referee(files / "a.jsonl", files / "b.jsonl", str(files / "judge.yaml"), {"mode": "single"}, watch=Silent())
     assert both["scores"]["difference"] == pytest.approx(23 / 3 - 15 / 3)
 
 
 def test_a_disqualified_judge_ends_with_4_and_gives_no_score(files):
     with pytest.raises(CheckFailed, match="the judge 'judge' is disqualified, and no score is given") as failed:
-        refereeing.referee(files / "a.jsonl", files / "b.jsonl", str(files / "judge.yaml"), watch=Silent())
+        judged_files.referee(files / "a.jsonl", files / "b.jsonl", str(files / "judge.yaml"), watch=Silent())
     assert failed.value.facts["scores"] is None
     kept = json.loads((files / "a.judged" / "judge.json").read_text())
     assert kept["disqualified"]
@@ -109,26 +109,26 @@ def test_what_cannot_be_judged_is_said(files, good):
         ((a, b, str(files / "none.yaml")), RecipeError, "there is no file"),
     ):
         with pytest.raises(error, match=text):
-            refereeing.referee(*given, watch=Silent())
+            judged_files.referee(*given, watch=Silent())
     journal.write_rows(files / "c.jsonl", [{"id": "x", "output": "y"}])
     with pytest.raises(DataError, match=r"c.jsonl:1: 'question' is not there"):
-        refereeing.referee(files / "c.jsonl", None, judge, watch=Silent())
+        judged_files.referee(files / "c.jsonl", None, judge, watch=Silent())
     (files / "votes.jsonl").write_text('{"id": "0", "vote": "C"}\n')
     with pytest.raises(DataError, match="must be A, B or tie"):
-        refereeing.referee(a, b, judge, votes=files / "votes.jsonl", watch=Silent())
+        judged_files.referee(a, b, judge, votes=files / "votes.jsonl", watch=Silent())
 
 
 def test_a_judge_is_named_by_a_recipe_a_file_or_a_model(files):
     (files / "recipe.yaml").write_text("llms:\n  one: {type: scripted, always: x}\n  two: {type: http, model: m}\n")
-    assert refereeing.llm_of(f"{files / 'recipe.yaml'}#two")[0] == "two"
-    assert refereeing.llm_of("smollm2-135m-instruct")[1].model == "smollm2-135m-instruct"
+    assert judged_files.llm_of(f"{files / 'recipe.yaml'}#two")[0] == "two"
+    assert judged_files.llm_of("smollm2-135m-instruct")[1].model == "smollm2-135m-instruct"
     with pytest.raises(RecipeError, match=r"say which: .*#one, .*#two"):
-        refereeing.llm_of(str(files / "recipe.yaml"))
+        judged_files.llm_of(str(files / "recipe.yaml"))
     with pytest.raises(RecipeError, match="did you mean 'two'"):
-        refereeing.llm_of(f"{files / 'recipe.yaml'}#tow")
+        judged_files.llm_of(f"{files / 'recipe.yaml'}#tow")
     (files / "bad.yaml").write_text("type: http\n")
     with pytest.raises(RecipeError, match=r"bad\.yaml: model: Field required"):
-        refereeing.llm_of(str(files / "bad.yaml"))
+        judged_files.llm_of(str(files / "bad.yaml"))
 
 
 # ---- in a run --------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_the_judged_stage_leaves_numbers_a_report_can_compare(tmp_path, good):
         given = [{"id": str(i), "question": f"Q{i}", "outputs": [f"quality {q}"], "references": [""]} for i, q in enumerate(qualities)]
         journal.write_rows(tmp_path / "predictions" / f"t.{arm}.jsonl", given)
     work = Work(recipe(llm="j"), tmp_path)
-    facts = adjudicating.judged(work)
+    facts = judged_runs.judged(work)
     assert facts["judges"]["t"]["disqualified"] == []
     found, _, arms = judging.load(tmp_path / "judged", "t")
     assert list(arms) == ["tuned", "start"]
@@ -179,12 +179,12 @@ def test_the_judged_stage_leaves_numbers_a_report_can_compare(tmp_path, good):
     assert found["warnings"] == []
     asked = facts["judges"]["t"]["asked"]
     assert asked
-    assert adjudicating.judged(work)["judges"]["t"] == {**facts["judges"]["t"], "asked": 0, "from_journal": asked}
+    assert judged_runs.judged(work)["judges"]["t"] == {**facts["judges"]["t"], "asked": 0, "from_journal": asked}
     number, said = judging.beside(tmp_path / "judged", work.recipe.tasks()[0])
     assert (number[0], number[2]["tuned"]["judge_win_rate"].value) == ("judge_win_rate", arms["tuned"].value)
     assert said[0].startswith("t: judged by j, which finds 1.00 [0.81, 1.00] of the answer key; 0 of 20 planted attacks move it. Of 6")
-    adjudicating.refuse(work.recipe, tmp_path)
-    own = adjudicating.judged(Work(recipe(llm="start"), tmp_path))
+    judged_runs.refuse(work.recipe, tmp_path)
+    own = judged_runs.judged(Work(recipe(llm="start"), tmp_path))
     assert "the judge is the model of tuned and start" in own["judges"]["t"]["warnings"][0]
 
 
@@ -194,22 +194,22 @@ def test_a_disqualified_judge_ends_a_run_that_has_no_other_number(tmp_path):
             tmp_path / "predictions" / f"t.{arm}.jsonl", [{"id": "1", "question": "Q", "outputs": [arm], "references": [""]}]
         )
     work = Work(recipe(llm="j"), tmp_path)
-    assert adjudicating.judged(work)["judges"]["t"]["disqualified"]
+    assert judged_runs.judged(work)["judges"]["t"]["disqualified"]
     number, said = judging.beside(tmp_path / "judged", work.recipe.tasks()[0])
     assert number is None
     assert "the judge j is disqualified and gives no score" in said[0]
-    adjudicating.refuse(work.recipe, tmp_path)  # there are metrics as well
+    judged_runs.refuse(work.recipe, tmp_path)  # there are metrics as well
     alone = build({**work.recipe.dump(), "score": {"task": "t", "metrics": [], "judge": "j"}})
     with pytest.raises(CheckFailed, match="disqualified"):
-        adjudicating.refuse(alone, tmp_path)
+        judged_runs.refuse(alone, tmp_path)
     with pytest.raises(DataError, match="has not been judged"):
-        adjudicating.refuse(alone, tmp_path / "none")
+        judged_runs.refuse(alone, tmp_path / "none")
 
 
 def test_a_wrong_judge_is_said_before_any_work_and_a_judge_asks_nothing_again():
     with pytest.raises(RecipeError, match=r"judge.llm: the recipe has no LLM named 'k'"):
-        adjudicating.check(recipe(llm="k"))
-    adjudicating.check(recipe(llm="start"))
+        judged_runs.check(recipe(llm="k"))
+    judged_runs.check(recipe(llm="start"))
     assert build({**recipe(llm="j").dump(), "score": {"task": "t", "judge": "j"}}).tasks()[0].judge == recipe(llm="j").tasks()[0].judge
     one, other = recipe(llm="j"), recipe(llm="j", mode="single")
     assert digests.asking(one) == digests.asking(other)

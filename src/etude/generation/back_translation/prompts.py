@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from etude.generation.elimination import folded
 from etude.generation.quoting import SAID, quoted
-from etude.generation.replies import verdict
+from etude.generation.replies import folded, verdict
 from etude.records import Message
 from etude.similarity.shingles import shingles, tokens
 
