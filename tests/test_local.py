@@ -521,3 +521,20 @@ def test_a_wide_cache_is_made_dense_again(local: Callable[..., Local]) -> None:
             decoding.read_last(model.model, batch)
             expected.append(batch.logits)
     torch.testing.assert_close(expected[0], expected[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("spread", "share"), [(0.5, 0.5), (2, 0.95), (4, 0.9), (8, 0.95), (8, 0.1)])
+def test_the_nucleus_is_that_of_transformers_without_its_sort(spread: float, share: float) -> None:
+    """Flat rows, whose nucleus is larger than what is looked at first, and peaked ones, in one batch."""
+    from transformers import TopPLogitsWarper
+
+    scores = torch.randn(6, 4 * decoding.NUCLEUS, generator=torch.Generator().manual_seed(3)) * spread
+    scores[0] *= 4
+    expected = TopPLogitsWarper(top_p=share)(None, scores)
+    assert torch.equal(decoding.Nucleus(share)(None, scores), expected)
+    assert expected.isinf().any()
+
+
+def test_the_nucleus_of_a_row_without_numbers_has_none() -> None:
+    scores = torch.full((1, 2 * decoding.NUCLEUS), torch.nan)
+    assert decoding.Nucleus(0.9)(None, scores).isnan().any()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     RepetitionPenaltyLogitsProcessor,
@@ -36,6 +37,9 @@ LEAVE = 0.125
 """Finished rows leave the batch, or give their places away, as soon as they are this share of it."""
 DEAD = 2
 """The cache is made dense again when it is this many times as wide as its longest row."""
+
+NUCLEUS = 512
+"""Tokens of a row that are looked at first for its nucleus: the whole vocabulary is sorted only where those are not enough."""
 
 Ended = Callable[[Sequence[int]], bool]
 """Whether an answer's tokens so far end with a stop text."""
@@ -82,8 +86,32 @@ def processors(sampling: Sampling) -> LogitsProcessorList:
         if sampling.top_k:
             chain.append(TopKLogitsWarper(top_k=sampling.top_k))
         if sampling.top_p < 1.0:
-            chain.append(TopPLogitsWarper(top_p=sampling.top_p))
+            chain.append(Nucleus(sampling.top_p))
     return chain
+
+
+class Nucleus(LogitsProcessor):  # type: ignore[misc]
+    """transformers' TopPLogitsWarper, which sorts the whole vocabulary for every token: there it took a third of the time of sampling.
+
+    Kept are the likeliest tokens, in order, until those before make up `top_p` (Holtzman et al. 2020, arXiv 1904.09751).
+    """
+
+    def __init__(self, top_p: float) -> None:
+        self.top_p = top_p
+        self.whole = TopPLogitsWarper(top_p=top_p)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (rows, vocabulary) with -inf outside the nucleus of each row."""
+        if scores.shape[-1] <= NUCLEUS:
+            return self.whole(input_ids, scores)  # type: ignore[no-any-return]
+        best, places = scores.topk(NUCLEUS, -1)
+        chances = (best - scores.logsumexp(-1, keepdim=True)).exp()
+        before = chances.cumsum(-1) - chances
+        kept = torch.full_like(scores, -torch.inf).scatter_(-1, places, best.masked_fill(before >= self.top_p, -torch.inf))
+        wide = ~((before + chances)[:, -1] >= self.top_p)  # "not at least", so that a row of NaN stays one
+        if bool(wide.any()):
+            kept[wide] = self.whole(input_ids, scores[wide])
+        return kept
 
 
 def draw(scores: torch.Tensor, uniforms: Sequence[float]) -> torch.Tensor:
