@@ -19,6 +19,7 @@ RANKS = [
     "sources metrics tunings checkpoints",
     "steps tracking baselines",
     "losses optimizing",
+    "sharding",
     "range_test",
     "splitting generation curation mixing previewing training scoring",
     "comparison forgetting",

@@ -6,16 +6,13 @@ torchrun and on the command is tried with two launches, each stopped on the way;
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,59 +27,12 @@ from contracts.test_packing_contract import rows
 from etude import catalog, checkpoints, distributed, journal, launching, training
 from etude.distributed import Group, deal
 from etude.failures import Failure, NonFinite, NoSpace, RecipeError, Stopped
-from etude.steps import Tune
+from etude.sharding import Launch
 from etude.tunings.adalora import Adalora
 from etude.tunings.full import Full
 from etude.tunings.lora import Lora
 from forked import start
-
-CLOSE = 1e-6
-"""Largest difference of a weight after a run in two processes from the same run in one."""
-
-
-def tuned(**given) -> Tune:
-    # sums in another order differ in their last bits; with AdamW's own epsilon a gradient of the size of those bits would take whole steps
-    return Tune(**{"rows_per_step": 4, "pack_tokens": 64, "learning_rate": 1e-3, "method": Lora(r=2), "epsilon": 1e-5, **given})
-
-
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in checkpoints.learning(model).items()}
-
-
-def apart(left, right) -> float:
-    assert left.keys() == right.keys()
-    return max(float((left[name] - right[name]).abs().max()) for name in left)
-
-
-def together(place: Path, do, size: int = 2) -> list:
-    """What `do(group)` returns in each of several forks that have met; a Failure that it raises is returned, too."""
-    place.mkdir(parents=True, exist_ok=True)
-    children = []
-    for rank in range(size):
-        pid = os.fork()
-        if pid:
-            children.append(pid)
-            continue
-        try:
-            torch.distributed.init_process_group("gloo", init_method=f"file://{place / 'meeting'}", rank=rank, world_size=size)
-            try:
-                found = do(Group(rank, size))
-            except Failure as failure:
-                found = failure
-            (place / f"{rank}.pickle").write_bytes(pickle.dumps(found))
-            torch.distributed.barrier()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    for pid in children:
-        os.waitpid(pid, 0)
-    (place / "meeting").unlink(missing_ok=True)
-    return [pickle.loads((place / f"{rank}.pickle").read_bytes()) for rank in range(size)]
-
-
-def losses(folder: Path, key: str = "loss") -> list[float]:
-    return [row[key] for row in journal.read(folder / "metrics.jsonl") if key in row]
+from meeting import CLOSE, Scaled, apart, losses, together, tuned, weights
 
 
 @pytest.fixture(scope="module")
@@ -247,22 +197,6 @@ def test_a_loss_that_is_no_number_in_one_process_ends_both_before_the_step(small
     assert "step 1: loss nan" in str(ends[0])
 
 
-class Scaled(accelerate.Accelerator):
-    """An Accelerator with float16's loss scaler, which accelerate itself gives to GPUs only."""
-
-    def __init__(self, **given):
-        super().__init__(**given)
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
-        self.native_amp = True
-
-    @property
-    def mixed_precision(self):
-        return "fp16"
-
-    def autocast(self, *given):
-        return contextlib.nullcontext()
-
-
 def test_a_step_whose_gradient_overflows_is_passed_over_by_all(small, tmp_path, monkeypatch):
     """No exit 5: the scaler halves its scale and goes on, and so it does when only one process's rows overflow."""
     monkeypatch.setattr(accelerate, "Accelerator", Scaled)
@@ -337,17 +271,17 @@ def test_numbers_of_processes_that_cannot_be(monkeypatch):
     catalog.NOTES.clear()
     monkeypatch.setattr(launching, "devices", lambda: ["0", "1"])
     with pytest.raises(RecipeError, match="one process a GPU, and this machine has 2"):
-        launching.check(3)
+        launching.check(Launch(3))
     monkeypatch.setattr(launching, "devices", lambda: [])
     monkeypatch.setattr(launching, "cores", lambda: 2)
-    launching.check(2)
+    launching.check(Launch(2))
     assert not catalog.NOTES
-    launching.check(3)
+    launching.check(Launch(3))
     assert "more processes than cores" in catalog.NOTES.pop()
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "2")
     with pytest.raises(RecipeError, match="torchrun has started these processes already"):
-        launching.check(2)
+        launching.check(Launch(2))
 
 
 # ---- torchrun --------------------------------------------------------------------------------------
@@ -374,10 +308,10 @@ def at_step(run: Path, step: int, pid: int) -> None:
         time.sleep(0.01)
 
 
-def launch(place: Path, folder: str, at: int, do) -> tuple[int, str]:
+def launch(place: Path, folder: str, at: int, do, *options: str) -> tuple[int, str]:
     """`etude tune --processes 2`, something done to it when it has taken a step: its exit code and what it wrote."""
     with open(place / "out", "w+b") as out, open(place / "error", "w+b") as error:
-        pid = start(place, "tune", "small.yaml", "--runs", folder, "--processes", "2", out=out, error=error, OMP_NUM_THREADS="1")
+        pid = start(place, "tune", "small.yaml", "--runs", folder, "--processes", "2", *options, out=out, error=error, OMP_NUM_THREADS="1")
         at_step(place / folder / "small", at, pid)
         workers = [one.pid for one in psutil.Process(pid).children(recursive=True) if "etude.tuning_worker" in " ".join(one.cmdline())]
         assert len(workers) == 2
@@ -389,7 +323,7 @@ def launch(place: Path, folder: str, at: int, do) -> tuple[int, str]:
 
 
 def test_a_run_that_is_stopped_and_then_loses_a_process_ends_as_if_nothing_had_been(place):
-    """SIGTERM to the parent; the same command again, until kill -9 of a worker; the rest in one process."""
+    """SIGTERM to the parent; then with the model divided, until kill -9 of a worker; the rest in one process."""
     from etude import pipeline, recipe
 
     code, said = launch(place, "runs", 20, lambda pid, workers: os.kill(pid, signal.SIGTERM))
@@ -397,7 +331,7 @@ def test_a_run_that_is_stopped_and_then_loses_a_process_ends_as_if_nothing_had_b
     stopped = checkpoints.newest(place / "runs/small/checkpoints").step
     assert f"stopped at step {stopped} of 115 with a checkpoint; the same command goes on" in said
     assert 20 <= stopped < 80
-    code, said = launch(place, "runs", stopped + 20, lambda pid, workers: os.kill(workers[-1], signal.SIGKILL))
+    code, said = launch(place, "runs", stopped + 20, lambda pid, workers: os.kill(workers[-1], signal.SIGKILL), "--sharding", "fsdp")
     assert code == 137, said
     assert "died by SIGKILL (out of memory?); the others were ended; the same command goes on" in said
     reached = checkpoints.newest(place / "runs/small/checkpoints").step
@@ -431,13 +365,17 @@ def gone(pids: list[int], seconds: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
-    [["torch.distributed.run"], ["accelerate.commands.launch", "--multi_gpu", "--num-machines=1"]],
-    ids=["torchrun", "accelerate"],
+    [
+        ["torch.distributed.run"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num-machines=1"],
+        ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--num-machines=1"],
+    ],
+    ids=["torchrun", "accelerate", "fsdp"],
 )
-def test_the_users_own_torchrun(place, launcher):
+def test_the_users_own_torchrun(place, launcher, request):
     """Rank 0 does the other stages; the rest wait for the tune stage, also where it is done already."""
-    name = launcher[0].split(".")[0]
-    count = "--nproc-per-node=2" if name == "torch" else "--num-processes=2"
+    name = request.node.callspec.id
+    count = "--nproc-per-node=2" if name == "torchrun" else "--num-processes=2"
     command = [
         sys.executable,
         "-m",
@@ -456,7 +394,8 @@ def test_the_users_own_torchrun(place, launcher):
     for _ in range(2):
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["processes"] == 2
+        found = json.loads(done.stdout)
+        assert (found["processes"], found.get("sharding")) == (2, "fsdp" if name == "fsdp" else None)
     assert "reused" in done.stderr
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from contracts.test_packing_contract import alike, rows
-from etude import checkpoints, journal, steps, training
+from etude import checkpoints, journal, optimizing, steps, training
 from etude.failures import DataError, NonFinite, RecipeError, Stopped
 from etude.records import IGNORED, Encoded
 from etude.steps import Tune
@@ -269,7 +269,7 @@ def test_schedules(schedule, expected):
 
 def test_weight_decay_leaves_vectors_alone(tiny):
     model = Full().prepare(tiny("gpt2"), 0)
-    decayed, spared = training.optimizer_of(model, settings(method=Full(), weight_decay=0.1)).param_groups
+    decayed, spared = optimizing.optimizer_of(model, settings(method=Full(), weight_decay=0.1)).param_groups
     assert decayed["weight_decay"] == 0.1
     assert {p.dim() for p in decayed["params"]} == {2}
     assert spared["weight_decay"] == 0.0

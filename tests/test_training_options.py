@@ -397,11 +397,12 @@ def test_a_loss_that_is_no_number_still_ends_the_run(small, tmp_path):
 def test_the_scaler_of_float16_is_in_the_checkpoint(small, tmp_path):
     """Only a GPU has one in training; its state must travel all the same."""
     model = Lora(r=2).prepare(small(), 0)
-    optimizer = optimizing.optimizer_of(model, settings())
+    state = checkpoints.State(weights(model), optimizing.optimizer_of(model, settings()).state_dict())
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    saved = checkpoints.save(tmp_path, 1, model, optimizer, {}, scaler)
-    other = torch.amp.GradScaler("cpu", init_scale=2.0)
-    checkpoints.restore(saved, model, optimizer, other)
+    saved = checkpoints.save(tmp_path, 1, state, {}, scaler)
+    other, put = torch.amp.GradScaler("cpu", init_scale=2.0), []
+    checkpoints.restore(saved, put.append, other)
+    assert put[0].weights.keys() == state.weights.keys()
     assert other.get_scale() == 1024.0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MARKER = "COMPLETE.json"
+FILES = "engine"
+"""The folder of `State.files` in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What training goes on from: the weights that learn, by name, and the optimizer's state dict, all of whole tensors. `files`: a
+    folder of what an engine keeps in a form of its own."""
+
+    weights: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    files: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +60,7 @@ def random_state() -> dict[str, Any]:
 def save(
     folder: Path,
     step: int,
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
+    held: State,
     progress: dict[str, Any],
     scaler: Any = None,
     method: Mapping[str, Any] | None = None,
@@ -63,9 +74,11 @@ def save(
 
     target = folder / f"step-{step:06d}"
     with journal.staged(target) as stage:
-        save_file({name: p.detach().contiguous() for name, p in learning(model).items()}, str(stage / "weights.safetensors"))
-        state = {"optimizer": optimizer.state_dict(), "random": random_state(), "scaler": scaler.state_dict() if scaler else None}
+        save_file({name: weight.contiguous() for name, weight in held.weights.items()}, str(stage / "weights.safetensors"))
+        state = {"optimizer": dict(held.optimizer), "random": random_state(), "scaler": scaler.state_dict() if scaler else None}
         torch.save({**state, "method": dict(method or {})}, stage / "state.pt")
+        if held.files:
+            shutil.move(held.files, stage / FILES)
         journal.write_json(stage / "progress.json", progress)
         seal(stage, step)
     return Checkpoint(target, step, progress)
@@ -73,7 +86,11 @@ def save(
 
 def seal(stage: Path, step: int) -> None:
     """Write the marker over everything in `stage`."""
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": journal.file_digest(p)} for p in sorted(stage.iterdir())}
+    files = {
+        path.relative_to(stage).as_posix(): {"bytes": path.stat().st_size, "sha256": journal.file_digest(path)}
+        for path in sorted(stage.rglob("*"))
+        if path.is_file()
+    }
     journal.write_json(stage / MARKER, {"schema": 1, "step": step, "files": files})
 
 
@@ -113,24 +130,20 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, step, json.loads((path / "progress.json").read_text()))
 
 
-def restore_weights(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
-    """Put the checkpoint's weights into the model."""
-    import torch
+def weights_of(checkpoint: Checkpoint) -> State:
+    """The checkpoint's weights, without an optimizer."""
     from safetensors.torch import load_file
 
-    saved = load_file(str(checkpoint.folder / "weights.safetensors"))
-    with torch.no_grad():
-        for name, parameter in learning(model).items():
-            parameter.copy_(saved[name])
+    return State(load_file(str(checkpoint.folder / "weights.safetensors")), {})
 
 
-def restore(checkpoint: Checkpoint, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scaler: Any = None) -> dict[str, Any]:
-    """Put weights, optimizer, random state and float16's scaler back as they were; gives what the tuning method kept."""
+def restore(checkpoint: Checkpoint, put: Callable[[State], None], scaler: Any = None) -> dict[str, Any]:
+    """Hand weights and optimizer to `put`, set random state and float16's scaler as they were; gives what the tuning method kept."""
     import torch
 
-    restore_weights(checkpoint, model)
     state = torch.load(checkpoint.folder / "state.pt", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
+    files = checkpoint.folder / FILES
+    put(State(weights_of(checkpoint).weights, state["optimizer"], files if files.is_dir() else None))
     if scaler and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"]["cpu"])

@@ -69,6 +69,16 @@ class Group:
         torch.distributed.all_reduce(total)
         return [float(value) for value in total]
 
+    def most(self, count: int) -> int:
+        """The largest of the processes' counts."""
+        if self.size == 1:
+            return count
+        import torch
+
+        found = torch.tensor(count)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return int(found)
+
     def mean(self, value: float, weight: float) -> float:
         """The mean of the processes' values, each with its weight; a value of weight 0 does not count, whatever it is."""
         if self.size == 1:

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude import distributed, failures, journal
+from etude import distributed, failures, journal, sharding
 from etude.catalog import note
 from etude.engines.processes import cores, devices, limited
 from etude.failures import Failure, RecipeError, Stopped
+from etude.sharding import Launch
 from etude.training import stopping
 
 WORKER = "etude.tuning_worker"
@@ -37,8 +38,11 @@ STANDING = "the others were ended; the same command goes on from the newest chec
 Told = Callable[[float, str], None]
 
 
-def check(processes: int) -> None:
-    """Raise RecipeError for a number of processes that cannot be started here."""
+def check(launch: Launch) -> None:
+    """Raise RecipeError for a number of processes that cannot be started here, or one too few to divide a model among."""
+    processes = launch.processes
+    if launch.sharding and max(processes, launch.group.size) < 2:
+        raise RecipeError("--sharding divides a model among processes, and there is one: add --processes, or start them with torchrun")
     if processes < 2:
         return
     if distributed.launched():
@@ -50,15 +54,16 @@ def check(processes: int) -> None:
         note(f"--processes {processes}: more processes than cores ({cores()}); they wait for each other and train slower than one")
 
 
-def tuned(folder: Path, processes: int, told: Told) -> dict[str, Any]:
+def tuned(folder: Path, launch: Launch, told: Told) -> dict[str, Any]:
     """Run the tune stage of the run in `folder` in so many processes; returns its facts as `tuning.tune` does.
 
     Raises what the processes raised; Stopped after a signal (here, or one that killed a process); a Failure with the exit code of
     a process that ended otherwise. In every case the newest checkpoint stands and the same command goes on from there.
     """
+    processes, divided = launch.processes, sharding.plain(launch.sharding) if launch.sharding else None
     with tempfile.TemporaryDirectory(prefix="etude-tune-") as name, stopping() as came:
         place = Path(name)
-        journal.write_json(place / "job.json", {"folder": str(folder.resolve()), "parent": os.getpid()})
+        journal.write_json(place / "job.json", {"folder": str(folder.resolve()), "parent": os.getpid(), "sharding": divided})
         with surrounded(processes):
             crew = Crew(place, processes)
             try:

@@ -30,16 +30,20 @@ def loss_of(model: PreTrainedModel, pack: packing.Pack | pairs.Pairs, smoothing:
     return each @ torch.from_numpy(pack.weights).to(logits.device)
 
 
-def evaluate(model: PreTrainedModel, packs: Sequence[packing.Pack | pairs.Pairs], documents: bool) -> float:
-    """Mean loss (nats a trained token) over the packs, without dropout."""
+def evaluate(
+    model: PreTrainedModel, packs: Sequence[packing.Pack | pairs.Pairs], documents: bool, extra: Sequence[packing.Pack | pairs.Pairs] = ()
+) -> float:
+    """Mean loss (nats a trained token) over the packs, without dropout; 0 for none. `extra` ones are passed and do not count."""
     import torch
 
     training = model.training
     model.eval()
     with torch.no_grad(), attention.enable(model) if documents else contextlib.nullcontext():
         total = sum(float(loss_of(model, pack)) for pack in packs)
+        for pack in extra:
+            loss_of(model, pack)
     model.train(training)
-    return total / sum(pack.counted for pack in packs)
+    return total / sum(pack.counted for pack in packs) if packs else 0.0
 
 
 def set_dropout(model: PreTrainedModel, share: float | None) -> None:

@@ -24,7 +24,6 @@ from etude import (
     runs,
     tuning,
 )
-from etude.distributed import ALONE, Group
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.mixing import realised
 from etude.models import LLM, weights
@@ -37,6 +36,7 @@ from etude.reporting.gathering import gather, scores
 from etude.reporting.generated_gathering import gather_generated, levels
 from etude.reporting.surveying import survey
 from etude.screen import Silent, Watch, counting
+from etude.sharding import HERE, Launch
 from etude.working import Student, Work
 
 if TYPE_CHECKING:
@@ -53,26 +53,25 @@ def entered(
     text: str,
     watch: Watch | None,
     student: Student | None = None,
-    processes: int = 1,
-    group: Group = ALONE,
+    launch: Launch = HERE,
 ) -> Iterator[Work]:
-    """The run folder, locked and claimed for this recipe, with its start model (or another `student`). `processes` and `group`: see
-    `Work`; the other processes of a group follow (`tuning`)."""
+    """The run folder, locked and claimed for this recipe, with its start model (or another `student`). The other processes of a
+    `launch` follow (`tuning`)."""
     watch = watch or Silent()
-    launching.check(processes)
+    launching.check(launch)
     with journal.locked(folder):
         runs.claim(folder, recipe, text)
-        yield Work(recipe, folder, student or Student(weights.locate(recipe.model, watch.say), recipe), watch, processes, group)
-    group.told(0)  # the others need not wait any more; after a failure they notice that this process has ended
+        yield Work(recipe, folder, student or Student(weights.locate(recipe.model, watch.say), recipe), watch, launch)
+    launch.group.told(0)  # the others need not wait any more; after a failure they notice that this process has ended
 
 
-def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, processes: int = 1, group: Group = ALONE) -> Findings:
-    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not. The tune stage is done by
-    so many `processes` of this machine, or by the `group` this one was started in."""
+def run(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, launch: Launch = HERE) -> Findings:
+    """Every stage of the recipe in `folder`; returns what was found. Raises a Failure that says why not. The tune stage is done as
+    `launch` says."""
     for task in recipe.tasks():  # a wrong task is said before any work
         preparing.baselines_of(recipe, task)
     judged_runs.check(recipe)
-    with entered(recipe, folder, text, watch, None, processes, group) as work:
+    with entered(recipe, folder, text, watch, None, launch) as work:
         began, found = manifest.now(), work.student.weights
         data, data_digest, curated_digest = rows(work)
         manifest.write(folder, recipe, found, data.inputs, began)
@@ -290,11 +289,9 @@ def answer(work: Work, data: Data, data_digest: str, curated_digest: str) -> lis
     return asked
 
 
-def tune_only(
-    recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, processes: int = 1, group: Group = ALONE
-) -> runs.Done:
-    """The stages that training needs, and training; nothing is asked. `run` goes on from there. `processes` and `group`: see `run`."""
-    with entered(recipe, folder, text, watch, None, processes, group) as work:
+def tune_only(recipe: Recipe, folder: Path, text: str = "", watch: Watch | None = None, launch: Launch = HERE) -> runs.Done:
+    """The stages that training needs, and training; nothing is asked. `run` goes on from there. `launch`: see `run`."""
+    with entered(recipe, folder, text, watch, None, launch) as work:
         data, _, curated_digest = rows(work)
         return tune_stage(work, data, encode_stage(work, data, curated_digest), [])
 

@@ -26,8 +26,10 @@ from etude.distributed import ALONE, Group
 from etude.failures import DataError, NonFinite, RecipeError, Stopped, nearest
 from etude.losses import drops, loss_of, packable, passes, set_dropout
 from etude.losses import evaluate as evaluate
-from etude.optimizing import check_arithmetic, checkpointed, compiled, eagerly, optimizer_of, plain
+from etude.optimizing import check_arithmetic, checkpointed, compiled, eagerly, plain
 from etude.records import IGNORED, Encoded
+from etude.sharding import Sharding
+from etude.sharding.accelerated import Accelerated
 from etude.steps import LOSS, Best, Tune, evaluation_steps, metrics_steps, plan_steps, rate
 from etude.tunings import Allocating, Reporting, size
 
@@ -105,12 +107,14 @@ def train(
     progress: Callable[[Step], None] = lambda step: None,
     evaluate: Evaluate | None = None,
     group: Group = ALONE,
+    sharding: Sharding | None = None,
 ) -> tuple[PreTrainedModel, Trained]:
     """Tune `model` on `rows`; returns it with the best (or last) weights in place.
 
     `folder` receives `checkpoints/` and `metrics.jsonl`; where it holds whole checkpoints of the same
     work, training goes on from the newest. `evaluate` is asked as `tune.metrics_every` says. Where several processes train together, all
-    call this with the same arguments and their `group`; the first one writes, tells and asks. Raises NonFinite before
+    call this with the same arguments and their `group`; the first one writes, tells and asks. With a `sharding` the model they return is
+    divided; the first one's can be saved, and none can be asked. Raises NonFinite before
     the step that would apply a non-finite loss or gradient, Stopped after SIGINT or SIGTERM (with a checkpoint written),
     DataError when no row has a trained token, and RecipeError for an option that this model or machine cannot have.
     """
@@ -134,8 +138,9 @@ def train(
     share = share and documents
     checkpointed(model, tune)
     compiled(model, tune)
-    optimizer = accelerator.prepare(optimizer_of(model, tune))
-    scaler = accelerator.scaler
+    trainable = sum(weight.numel() for weight in checkpoints.learning(model).values())
+    parameters = sum(size(weight) for weight in model.parameters())
+    stepper = sharding.stepper(model, tune, accelerator, group) if sharding else Accelerated(model, tune, accelerator, group)
     steps = plan_steps(rows, tune, seed)
     method = tune.method if isinstance(tune.method, Allocating) else None
     if method:
@@ -143,8 +148,11 @@ def train(
     own = group.mine([len(row.ids) for row in validation])
     validation_packs = passes(model, [validation[i] for i in own], tune.pack_tokens, documents, documents)
     held_back = sum(pack.counted for pack in validation_packs)
+    extra = fill(model, validation, len(validation_packs), tune, documents, group) if stepper.even else []
     evaluate_at = evaluation_steps(steps, len(rows), tune) if group.sum(held_back)[0] else set()
     metrics_at = metrics_steps(steps, len(rows), tune) if evaluate else set()
+    if metrics_at and stepper.even:
+        raise RecipeError("tune.metrics_every: no process can answer questions alone with a divided model; leave it out, or --sharding")
     decide_at = evaluate_at if tune.best_by == LOSS else metrics_at
     if tune.best_by != LOSS and not metrics_at:
         raise RecipeError(f"tune.best_by: {tune.best_by!r} is never measured (no metrics here, or tune.evaluate_every is never)")
@@ -153,14 +161,14 @@ def train(
     all_tokens = sum(len(rows[i].ids) for step in steps for i in step)
     alpha = tune.neftune_alpha or 0.0
 
-    best, held, tokens, shared, first, seconds, skipped = Best(), None, 0, 0, 0, 0.0, 0
+    best, loss_then, tokens, shared, first, seconds, skipped = Best(), None, 0, 0, 0, 0.0, 0
     resumed = newest(folder, group)
     if resumed:
-        state = checkpoints.restore(resumed, model, optimizer, scaler)
+        state = checkpoints.restore(resumed, stepper.restore, stepper.scaler)
         if method:
             method.restore(model, state)
         kept = resumed.progress
-        best, held = Best(kept["best"], kept["best_step"], kept["since"]), kept["best_validation"]
+        best, loss_then = Best(kept["best"], kept["best_step"], kept["since"]), kept["best_validation"]
         tokens, shared, first, seconds = kept["tokens"], kept["shared"], resumed.step, kept["seconds"]
         note(f"training goes on from step {first} of {len(steps)}")
     lines = journal_until(folder / "metrics.jsonl", first if resumed else -1) if group.first else None
@@ -170,11 +178,13 @@ def train(
         return seconds + time.monotonic() - began
 
     def save(step: int) -> None:
-        facts = {"best": best.value, "best_step": best.step, "since": best.since, "best_validation": held}
+        facts = {"best": best.value, "best_step": best.step, "since": best.since, "best_validation": loss_then}
         facts |= {"tokens": tokens, "shared": shared, "seconds": elapsed()}
+        held = stepper.state(folder / "checkpoints" / f".parts-{step}")
         if not group.first:
             return
-        checkpoints.save(folder / "checkpoints", step, model, optimizer, facts, scaler, method.state(model) if method else None)
+        kept = method.state(model) if method else None
+        checkpoints.save(folder / "checkpoints", step, held, facts, stepper.scaler, kept)
         older = [s for s in checkpoints.steps(folder / "checkpoints") if s <= step][: tune.keep_last]
         checkpoints.prune(folder / "checkpoints", {*older, best.step})
 
@@ -200,35 +210,38 @@ def train(
             targets = sum(len(pack.targets) for pack in packs)
             saved_tokens, trained_tokens, counted = group.sum(saved, targets, sum(pack.counted for pack in packs))
             shared += int(saved_tokens)
-            for some in optimizer.param_groups:
+            for some in stepper.groups:
                 some["lr"] = rate(number, len(steps), tune) * some["scale"]
             loss = 0.0
             stream = noise.generator(group.seed(seed), number, next(model.parameters()).device) if alpha else None
             if not group.first:  # a stream for each step, so that a checkpoint need hold the first process's alone
                 torch.manual_seed(seeds.number(group.seed(seed), "dropout", number) % 2**32)
-            fused = fusing.enable(model) if mixed == "no" else contextlib.nullcontext()
+            fused = fusing.enable(model) if mixed == "no" and not sharding else contextlib.nullcontext()
+            turns = [(pack, 1.0) for pack in packs]
+            if stepper.even:
+                turns += [(pack, 0.0) for pack in fill(model, [rows[i] for i in steps[number]], len(packs), tune, documents, group)]
             with attention.enable(model) if documents else contextlib.nullcontext(), fused:
-                for pack in packs:
-                    with accelerator.autocast(), noise.enable(model, pack, lengths, alpha, stream) if stream else contextlib.nullcontext():
-                        part = loss_of(model, pack, tune.label_smoothing) / (counted or 1)
-                    accelerator.backward(part)
+                for turn, (pack, factor) in enumerate(turns, 1):
+                    noisy = noise.enable(model, pack, lengths, alpha, stream) if stream and factor else contextlib.nullcontext()
+                    with accelerator.autocast(), noisy:
+                        part = loss_of(model, pack, tune.label_smoothing) * factor / (counted or 1)
+                    stepper.backward(part, turn == len(turns))
                     loss += float(part.detach())
                 if method and group.first:  # the processes' gradients are summed
-                    accelerator.backward(method.penalty(model))
+                    stepper.backward(method.penalty(model), True)
             (loss,) = group.sum(loss)
-            group.add(checkpoints.learning(model).values())
-            norm = float(accelerator.clip_grad_norm_(checkpoints.learning(model).values(), tune.clip or math.inf))
+            norm = stepper.norm(tune.clip) if math.isfinite(loss) else math.nan
             # float16's scaler passes over a step whose gradient overflowed, and lowers its scale
-            skipped = skipped + 1 if scaler and math.isfinite(loss) and not math.isfinite(norm) else 0
+            skipped = skipped + 1 if stepper.scaler and math.isfinite(loss) and not math.isfinite(norm) else 0
             if not math.isfinite(loss) or not (math.isfinite(norm) or 0 < skipped <= MOST_SKIPPED):
                 raise NonFinite(
                     f"step {number + 1}: loss {loss}, gradient norm {norm}; no weight was changed by it. Rows: "
                     f"{', '.join(rows[i].id for i in steps[number][:8])}. A lower tune.learning_rate or tune.clip may help"
                 )
-            optimizer.step()
+            stepper.step()
             if method and not skipped:
                 method.after_step(model, number + 1)
-            optimizer.zero_grad()
+            stepper.clear()
             step = number + 1
             tokens += sum(len(rows[i].ids) for i in steps[number])
             if step % tune.log_every == 0 or step == len(steps):
@@ -248,7 +261,7 @@ def train(
                 progress(Step(step, len(steps), tokens, all_tokens, loss))
             value = decisive = None
             if step in evaluate_at:
-                value = losses.evaluate(model, validation_packs, documents) if held_back else 0.0
+                value = losses.evaluate(model, validation_packs, documents, extra) if held_back or extra else 0.0
                 value = decisive = group.mean(value, held_back)
                 if not math.isfinite(value):
                     raise NonFinite(f"step {step}: the validation loss is {value}; the last good checkpoint is kept")
@@ -259,7 +272,7 @@ def train(
                 tell({"step": step, "metrics": found})
             if step in decide_at:
                 best = best.after(decisive, step, tune)
-                held = value if best.step == step else held
+                loss_then = value if best.step == step else loss_then
                 stopped_early = bool(tune.patience and best.since >= tune.patience)
             if step in evaluate_at | metrics_at or step == len(steps) or (tune.save_every and step % tune.save_every == 0):
                 save(step)
@@ -271,18 +284,26 @@ def train(
     last = newest(folder, group)
     taken = last.step if last else len(steps)
     if 0 < best.step < taken:
-        checkpoints.restore_weights(checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}"), model)
+        stepper.restore(checkpoints.weights_of(checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}")))
         side = "highest" if tune.higher() else "lowest"
         named = f"its validation loss {best.value:.4f}" if tune.best_by == LOSS else f"its {tune.best_by} of {best.value:.4g}"
         note(f"the weights of step {best.step} are kept: {named} is the {side}")
+    stepper.gather()
     plain(model, tune)
     model.eval()
-    trainable = sum(p.numel() for p in checkpoints.learning(model).values())
-    parameters = sum(size(p) for p in model.parameters())
     counts = (trainable, parameters, tokens, round(seconds, 3), documents, shared)
     made = tune.method.facts(model) if isinstance(tune.method, Reporting) else {}
     ended = f"patience: {best.since} measurements of {tune.best_by} without a better one" if stopped_early else limit(rows, steps, tune)
-    return model, Trained(taken, best.step or taken, held, *counts, tune.best_by, best.value, ended, made)
+    return model, Trained(taken, best.step or taken, loss_then, *counts, tune.best_by, best.value, ended, made)
+
+
+def fill(model: PreTrainedModel, rows: Sequence[Encoded], own: int, tune: Tune, documents: bool, group: Group) -> list[Any]:
+    """Passes that this process, which has `own` ones, takes beside the others with more: its loss does not count."""
+    most = group.most(own)
+    if most == own:
+        return []
+    shortest = min(rows, key=lambda row: len(row.ids))
+    return list(passes(model, [shortest], tune.pack_tokens, documents, False)) * (most - own)
 
 
 def limit(rows: Sequence[Encoded], steps: Sequence[Sequence[int]], tune: Tune) -> str:

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude import answering, encoded, journal, launching, memory, preparing, previewing, steps, training
+from etude import answering, encoded, journal, launching, memory, preparing, previewing, sharding, steps, training
 from etude.distributed import Group
 from etude.failures import Failure
 from etude.models import weights
 from etude.preparing import Data
 from etude.recipe import Recipe
 from etude.screen import Silent
+from etude.sharding import Launch
 from etude.training import Step
 from etude.working import Student, Work
 
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 
 def tune(work: Work, data: Data, tuned: list[PreTrainedModel]) -> dict[str, Any]:
     """Train, and write `model/`; a model that was tuned in this process is left in `tuned`."""
-    work.group.told(1)  # to those that follow
-    if work.processes == 1:
+    work.launch.group.told(1)  # to those that follow
+    if work.launch.processes == 1:
         model, facts = trained(work, data)
-        tuned.append(model)
+        if not work.launch.sharding:  # a divided one answers nothing; it is read again, whole
+            tuned.append(model)
         return facts
     vars(work.student).pop("loaded", None)  # the processes load it themselves
     with work.watch.bar("tune", planned(work), "tokens") as told:
-        return launching.tuned(work.folder, work.processes, told)
+        return launching.tuned(work.folder, work.launch, told)
 
 
 def planned(work: Work) -> int:
@@ -39,9 +41,14 @@ def planned(work: Work) -> int:
 
 
 def trained(work: Work, data: Data) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Train in this process (each of `work.group` does its part); the tuned model and what there is to say of it. The first process
+    """Train in this process (each of the launch's group does its part); the tuned model and what there is to say of it. The first process
     writes `model/`."""
-    recipe = work.recipe
+    recipe, launch = work.recipe, work.launch
+    if launch.sharding:  # it goes to the device layer by layer, and only a part of each stays there
+        vars(work.student).pop("loaded", None)
+        start = weights.load(work.student.weights.folder, device="cpu")[0]
+    else:
+        start = work.student.loaded[0]
     rows, validation = (encoded.load(work.folder / "encoded" / f"{part}.npz").rows for part in ("train", "validation"))
     with work.watch.bar("tune", planned(work), "tokens") as told, memory.peak() as highest:
 
@@ -49,7 +56,7 @@ def trained(work: Work, data: Data) -> tuple[PreTrainedModel, dict[str, Any]]:
             told(step.tokens, f"step {step.step}/{step.steps}, loss {step.loss:.3f}")
 
         model, outcome = training.train(
-            work.student.loaded[0],
+            start,
             rows,
             recipe.tune,
             work.folder,
@@ -57,11 +64,14 @@ def trained(work: Work, data: Data) -> tuple[PreTrainedModel, dict[str, Any]]:
             seed=recipe.training_seed(),
             progress=progress,
             evaluate=answering.evaluator(work, data),
-            group=work.group,
+            group=launch.group,
+            sharding=launch.sharding,
         )
         took = round(highest(), 2)
-    facts = {"trained": {**asdict(outcome), "memory_gb": took} | ({"processes": work.group.size} if work.group.size > 1 else {})}
-    if not work.group.first:
+    shared = {"processes": launch.group.size} if launch.group.size > 1 else {}
+    how = {"sharding": sharding.SHARDINGS.name_of(launch.sharding)} if launch.sharding else {}
+    facts = {"trained": {**asdict(outcome), "memory_gb": took, **shared, **how}}
+    if not launch.group.first:
         return model, facts
     with journal.staged(work.folder / "model") as stage:
         recipe.tune.method.save(model, stage)
@@ -80,12 +90,12 @@ def add_stops(config: Any, stops: frozenset[int]) -> None:
         config.eos_token_id = [*known, *sorted(stops - set(known))]
 
 
-def follow(recipe: Recipe, folder: Path, group: Group) -> None:
+def follow(recipe: Recipe, folder: Path, launch: Launch) -> None:
     """The part of any but the first process that torchrun has started on a command: to train where the first one does. Raises Failure
     when the first one has ended without a word."""
-    while wanted(group):
+    while wanted(launch.group):
         student = Student(weights.locate(recipe.model), recipe)
-        trained(Work(recipe, folder, student, Silent(), group=group), preparing.stored(folder / "curated", recipe))
+        trained(Work(recipe, folder, student, Silent(), launch), preparing.stored(folder / "curated", recipe))
 
 
 def wanted(group: Group) -> bool:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from etude import catalog, distributed, journal, launching, preparing, runs, tuning
+from etude import catalog, distributed, journal, launching, preparing, runs, sharding, tuning
 from etude.failures import Failure
 from etude.models import weights
 from etude.screen import Silent
+from etude.sharding import Launch
 from etude.working import Student, Work
 
 INTERVAL = 0.2
@@ -56,11 +57,11 @@ def end_with(parent: int) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-def tune(folder: Path, group: distributed.Group, place: Path) -> dict[str, Any]:
+def tune(folder: Path, launch: Launch, place: Path) -> dict[str, Any]:
     """This process's part of the tune stage of the run in `folder`."""
     recipe = runs.recipe_of(folder)
     student = Student(weights.locate(recipe.model), recipe)
-    work = Work(recipe, folder, student, Reported(place / "progress.json") if group.first else Silent(), group=group)
+    work = Work(recipe, folder, student, Reported(place / "progress.json") if launch.group.first else Silent(), launch)
     return tuning.trained(work, preparing.stored(folder / "curated", recipe))[1]
 
 
@@ -74,8 +75,8 @@ def main(job: Path) -> int:
     os.dup2(2, 1)  # standard output is the command's
     rank, code = int(os.environ["RANK"]), 0
     try:
-        group = distributed.join()
-        outcome: dict[str, Any] = {"facts": tune(Path(told["folder"]), group, job.parent)}
+        launch = Launch(group=distributed.join(), sharding=sharding.named(told["sharding"]) if told["sharding"] else None)
+        outcome: dict[str, Any] = {"facts": tune(Path(told["folder"]), launch, job.parent)}
         distributed.leave()
     except Failure as failure:
         outcome, code = launching.explained(failure), failure.exit_code

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude import formats, runs
-from etude.distributed import ALONE, Group
 from etude.encoding import Encoder
 from etude.formats.documents import with_documents
 from etude.formats.text_to_text import bind_for
@@ -18,6 +17,7 @@ from etude.models import weights
 from etude.models.local import Local
 from etude.recipe import Recipe
 from etude.screen import Watch
+from etude.sharding import HERE, Launch
 from etude.sources.plain_text import PlainText
 from etude.tunings import Tuning
 
@@ -77,10 +77,8 @@ class Work:
     folder: Path
     student: Student
     watch: Watch
-    processes: int = 1
-    """Processes that the tune stage is started with."""
-    group: Group = ALONE
-    """The processes that this one was itself started among (torchrun)."""
+    launch: Launch = HERE
+    """How the tune stage is done."""
 
     def stage(self, name: str, digest: str, outputs: Sequence[str], do: Callable[[], Mapping[str, Any]]) -> runs.Done:
         """Do a stage unless it is done here or in a neighbouring run; say which."""

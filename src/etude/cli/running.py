@@ -5,14 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from etude.cli import scoring
 from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, print_json, print_notes, writable
 
+if TYPE_CHECKING:
+    from etude.sharding import Launch
+
 Count = Annotated[int, typer.Option("--processes", min=1, help="Processes that tune together, on this machine.")]
+
+Divided = Annotated[
+    str | None,
+    typer.Option("--sharding", help="Divide the model among them: fsdp, deepspeed, or settings in YAML.", show_default=False),
+]
+
+
+def launch_of(processes: int, divided: str | None) -> Launch:
+    """How the options, torchrun and accelerate say that the tune stage is done."""
+    from etude import distributed, sharding
+
+    configured = sharding.from_environment()
+    return sharding.Launch(processes, distributed.join(), sharding.named(divided) if divided else configured)
 
 
 @app.command()
@@ -23,6 +39,7 @@ def run(
     quiet: bool = False,
     json: AsJson = False,
     processes: Count = 1,
+    divided: Divided = None,
 ) -> None:
     """Do everything: data, start scores, tuning, tuned scores, report. Again = resume."""
     from etude import recipe as recipes
@@ -30,16 +47,16 @@ def run(
 
     chosen = recipes.load(recipe, overrides or ())
     print_notes()
-    from etude import distributed, pipeline, tuning
+    from etude import pipeline, tuning
     from etude.reporting import sentence
     from etude.reporting.findings import results
 
-    folder, group = root / chosen.name, distributed.join()
-    if not group.first:
-        tuning.follow(chosen, folder, group)
+    folder, launch = root / chosen.name, launch_of(processes, divided)
+    if not launch.group.first:
+        tuning.follow(chosen, folder, launch)
         return
     watch = watcher(quiet)
-    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch, processes, group)
+    findings = pipeline.run(chosen, folder, recipe.read_text(encoding="utf-8-sig"), watch, launch)
     print_notes()
     if json:
         print_json(results(findings))
@@ -110,6 +127,7 @@ def tune(
     root: Root = Path("runs"),
     json: AsJson = False,
     processes: Count = 1,
+    divided: Divided = None,
 ) -> None:
     """Tune alone: rows, encodings, training. `etude run` goes on from there with scores and report."""
     from etude import recipe as recipes
@@ -117,18 +135,18 @@ def tune(
 
     chosen = recipes.load(recipe, overrides or ())
     print_notes()
-    from etude import closing, distributed, pipeline, tuning
+    from etude import closing, pipeline, tuning
 
     text, folder = recipe.read_text(encoding="utf-8-sig"), root / chosen.name
     if find_learning_rate:
         curve = pipeline.find_rate(chosen, folder, text, watcher())
         print_json(closing.plain_curve(curve)) if json else print(closing.curve_text(curve))
         return
-    group = distributed.join()
-    if not group.first:
-        tuning.follow(chosen, folder, group)
+    launch = launch_of(processes, divided)
+    if not launch.group.first:
+        tuning.follow(chosen, folder, launch)
         return
-    done = pipeline.tune_only(chosen, folder, text, watcher(), processes, group)
+    done = pipeline.tune_only(chosen, folder, text, watcher(), launch)
     print_json(dict(done.facts["trained"])) if json else print(closing.tuned_text(done.facts["trained"], folder))
 
 
