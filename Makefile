@@ -3,13 +3,14 @@
 # make check        ruff, mypy, layers and sizes
 # make bench        speed against TRL, transformers, llama.cpp and others, in an environment of their own (bench-tune, bench-score, ...; minutes)
 # make acceptance   the real model on real data (minutes; ../shared/data where present)
+# make acceptance-gpu   the same numbers on your GPU, and the speed expected of it (docs/scaling.md)
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check format acceptance bench bench-tune bench-score bench-read bench-curate bench-metrics bench-ask bench-serve bench-sandbox clean
+.PHONY: quickstart test check format acceptance acceptance-gpu bench bench-tune bench-score bench-read bench-curate bench-metrics bench-ask bench-serve bench-sandbox clean
 
 quickstart: .venv/installed
 	$(BIN)/etude run recipes/quickstart.yaml
@@ -27,6 +28,9 @@ format: .venv/installed-dev
 
 acceptance: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow --durations=0
+
+acceptance-gpu: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_acceptance_gpu.py -m slow -rs -s
 
 .venv/made:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "etude needs Python 3.11 or newer; none was found. Install it, or say make PYTHON=/path/to/python"; exit 2; }

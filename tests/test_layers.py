@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "etude"
 RANKS = [
     "failures devices",
     "records journal seeds catalog screen memory",
-    "engines distributed similarity encoding packing sandbox pairs ragged virtual_tokens formats templates",
+    "engines distributed similarity encoding packing sandbox pairs ragged flexible virtual_tokens formats templates",
     "attention fusing noise",
     "models",
     "sources metrics tunings checkpoints",

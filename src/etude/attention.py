@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etude import pairs, virtual_tokens
+from etude.catalog import note
 from etude.packing import Pack
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn.attention.flex_attention import BlockMask
     from transformers import PreTrainedModel
 
     from etude import ragged
@@ -33,6 +35,7 @@ class Documents:
     lengths: tuple[int, ...]
     masks: dict[int, torch.Tensor] = field(default_factory=dict)
     plans: dict[int, tuple[ragged.Call, ...]] = field(default_factory=dict)
+    seen: dict[str, BlockMask] = field(default_factory=dict)
 
     def calls(self, groups: int) -> tuple[ragged.Call, ...]:
         """The kernel calls of this pack for a model with so many query heads a key head; planned once for all layers."""
@@ -41,6 +44,14 @@ class Documents:
         if groups not in self.plans:
             self.plans[groups] = ragged.plan(self.prefix, self.lengths, groups)
         return self.plans[groups]
+
+    def blocks(self, device: torch.device) -> BlockMask:
+        """The mask of this pack for FlexAttention; made once for all layers."""
+        from etude import flexible
+
+        if str(device) not in self.seen:
+            self.seen[str(device)] = flexible.blocks(self.prefix, self.lengths, device)
+        return self.seen[str(device)]
 
     def mask(self, length: int, device: torch.device) -> torch.Tensor:
         """Bool (length, prefix + length): all of the prefix, and one's own tokens up to oneself."""
@@ -68,7 +79,7 @@ def attend(
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    from etude import ragged
+    from etude import flexible, ragged
 
     if documents is None:
         raise ValueError("document attention was called without documents")
@@ -85,6 +96,8 @@ def attend(
     if dropout == 0.0 and query.dtype == key.dtype == value.dtype and ragged.available(query):  # autocast leaves them different
         calls = documents.calls(query.shape[1] // key.shape[1])
         return ragged.attend(query, key, value, scaling, calls, documents.prefix), None
+    if dropout == 0.0 and query.is_cuda and flexibly(query, key, value):
+        return flexible.attend(query, key, value, scaling, documents.blocks(query.device)), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -113,6 +126,24 @@ def attend(
     return torch.cat(outputs, 2).transpose(1, 2), None
 
 
+def flexibly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether FlexAttention is used for these; where it cannot be, it is said once why."""
+    from etude import flexible
+
+    why = flexible.refusal(str(query.device), value.dtype, query.shape[1], key.shape[1], query.shape[3])
+    if why:
+        note(f"documents are attended one after the other, which is slower: FlexAttention does not work here ({why})")
+    return not why
+
+
+def sent(values: Any, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on `device`; to a GPU by way of pinned memory, so that the processor need not wait."""
+    import torch
+
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @contextlib.contextmanager
 def enable(model: PreTrainedModel) -> Iterator[None]:
     """Switch a model to document attention inside the block."""
@@ -137,9 +168,9 @@ def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Ten
         return pairs.target_logits(model, pack)
     device = next(model.parameters()).device
     ahead = virtual_tokens.count(model)
-    sources = torch.from_numpy(pack.sources).to(device)
-    ids = torch.from_numpy(pack.ids).to(device)[None]
-    positions = torch.from_numpy(pack.positions).to(device)[None] + ahead
+    sources = sent(pack.sources, device)
+    ids = sent(pack.ids, device)[None]
+    positions = sent(pack.positions, device)[None] + ahead
     given: dict[str, Any] = virtual_tokens.given(model, ids) if ahead else {"input_ids": ids}
     if "inputs_embeds" in given:  # the virtual tokens are read in this pass, too
         sources = sources + ahead

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 def loss_of(model: PreTrainedModel, pack: packing.Pack | pairs.Pairs, smoothing: float = 0.0) -> torch.Tensor:
     """Summed cross entropy (nats) of the pack's targets, each with its weight, in float32; with `smoothing`, against
     targets of which that share is spread over the whole vocabulary (as torch's `label_smoothing`)."""
-    import torch
     from torch.nn.functional import cross_entropy
 
     logits = attention.target_logits(model, pack)
-    targets = torch.from_numpy(pack.targets).to(logits.device)
+    targets = attention.sent(pack.targets, logits.device)
     if pack.weights is None:
         return cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
     each = cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
-    return each @ torch.from_numpy(pack.weights).to(logits.device)
+    return each @ attention.sent(pack.weights, logits.device)
 
 
 def evaluate(

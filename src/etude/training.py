@@ -34,6 +34,7 @@ from etude.steps import LOSS, Best, Tune, evaluation_steps, metrics_steps, plan_
 from etude.tunings import Allocating, Reporting, size
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Evaluate = Callable[["PreTrainedModel"], Mapping[str, float]]
@@ -212,7 +213,7 @@ def train(
             shared += int(saved_tokens)
             for some in stepper.groups:
                 some["lr"] = rate(number, len(steps), tune) * some["scale"]
-            loss = 0.0
+            losses_of_step: list[torch.Tensor] = []
             stream = noise.generator(group.seed(seed), number, next(model.parameters()).device) if alpha else None
             if not group.first:  # a stream for each step, so that a checkpoint need hold the first process's alone
                 torch.manual_seed(seeds.number(group.seed(seed), "dropout", number) % 2**32)
@@ -226,10 +227,11 @@ def train(
                     with accelerator.autocast(), noisy:
                         part = loss_of(model, pack, tune.label_smoothing) * factor / (counted or 1)
                     stepper.backward(part, turn == len(turns))
-                    loss += float(part.detach())
+                    losses_of_step.append(part.detach())
                 if method and group.first:  # the processes' gradients are summed
                     stepper.backward(method.penalty(model), True)
-            (loss,) = group.sum(loss)
+            # read behind the last pass: on a GPU each look would make the processor wait
+            (loss,) = group.sum(sum(float(part) for part in losses_of_step))
             norm = stepper.norm(tune.clip) if math.isfinite(loss) else math.nan
             # float16's scaler passes over a step whose gradient overflowed, and lowers its scale
             skipped = skipped + 1 if stepper.scaler and math.isfinite(loss) and not math.isfinite(norm) else 0
