@@ -8,6 +8,7 @@ import time
 from email.utils import formatdate
 
 import pytest
+from pydantic import ValidationError
 
 from etude import journal
 from etude.failures import RecipeError, ServerGaveUp, Stopped
@@ -403,3 +404,48 @@ def test_a_judge_behind_http_is_asked_again_for_what_failed(opened, tmp_path):
         server.script = lambda asked: chat("Score: 1")
         verdicts = check.judge(rows, Beside(model=lambda name: llm, folder=tmp_path))
         assert [fate.kept for fate in verdicts.fates] == [True, True, False, True]
+
+
+# ---- several servers -------------------------------------------------------------------------------
+
+
+def seeded(asked):
+    """An answer that depends on the question and its seed alone, as a model's does."""
+    return chat(f"{asked.words} {asked.body.get('seed')}")
+
+
+def test_the_number_of_servers_changes_no_answer(opened):
+    questions = asking(*[f"question {i}" for i in range(60)])
+    sampling = Sampling(temperature=1.0, n=2, seed=5)
+    with Loopback(seeded) as one, Loopback(seeded) as two, Loopback(seeded) as three:
+        alone = opened(one, n_at_once=False).complete(questions, sampling)
+        assert texts(opened(one, also=(two.url, three.url), n_at_once=False).complete(questions, sampling)) == texts(alone)
+        own = [{asked.words + str(asked.body["seed"]) for asked in some} for some in (one.asked[120:], two.asked, three.asked)]
+        assert [len(some) > 20 for some in own] == [True] * 3
+        assert sum(map(len, own)) == 120
+        llm = opened(one, also=(two.url,), n_at_once=False)
+        before = len(one.asked), len(two.asked)
+        assert texts(llm.complete(questions, sampling)) == texts(alone)
+        again = {asked.words + str(asked.body["seed"]) for asked in two.asked[before[1] :]}
+        assert own[1] <= again, "a server less moves its own share alone"
+        assert llm.facts()["answers_from"] == {one.url: len(one.asked) - before[0], two.url: len(again)}
+
+
+def test_what_a_server_does_not_answer_goes_to_the_next(opened):
+    with Loopback(seeded) as one, Loopback(lambda asked: error(503)) as broken:
+        llm = opened(one, also=(broken.url,))
+        found = llm.complete(asking(*[f"question {i}" for i in range(30)]), Sampling())
+        assert texts(found) == [[f"question {i} None"] for i in range(30)]
+        assert 0 < len(broken.asked) < 30
+        assert llm.facts()["answers_from"] == {one.url: 30}
+    assert llm.facts()["sent_again"] == {"503": len(broken.asked)}
+
+
+def test_addresses_of_several_servers(opened):
+    for also, words in (
+        (("http://localhost:1/v1", "http://localhost:1/v1/"), "stands here twice"),
+        (("localhost:1",), "expected an address"),
+        (("http://user:word@localhost:1/v1",), "holds no name, password"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            Http(model="small", also=also)

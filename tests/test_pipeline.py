@@ -159,6 +159,22 @@ def test_a_changed_recipe_is_refused_with_the_difference(folder, finished):
     assert error.value.exit_code == 2
 
 
+def test_what_an_llm_may_cost_and_where_it_is_can_change_on_the_way(folder, finished):
+    """A budget was used up, a second server has come; another model is another recipe."""
+    facts, place = finished
+    teacher = {"type": "http", "model": "small", "base_url": "http://localhost:1/v1", "budget": {"requests": 10}}
+    from etude import runs
+
+    runs.claim(place.parent / "asked", recipe(folder, facts, llms={"teacher": teacher}), "")
+    (place.parent / "asked" / "stages").mkdir()
+    (place.parent / "asked" / "stages" / "tune.json").write_text("{}")
+    more = {**teacher, "budget": {"requests": 99}, "also": ["http://localhost:2/v1"], "concurrency": 99}
+    runs.claim(place.parent / "asked", recipe(folder, facts, llms={"teacher": more}), "")
+    assert "requests: 99" in (place.parent / "asked" / "recipe.resolved.yaml").read_text()
+    with pytest.raises(RecipeError, match="different recipe"):
+        runs.claim(place.parent / "asked", recipe(folder, facts, llms={"teacher": {**more, "model": "large"}}), "")
+
+
 def test_changed_data_is_not_resumed(folder, facts, tmp_path):
     place = tmp_path / "runs" / "small"
     pipeline.run(recipe(folder, facts), place)

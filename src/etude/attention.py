@@ -77,7 +77,6 @@ def attend(
     returns (1, tokens, heads, d). Keys that stand before the first query's are the start of the prefix.
     Raises ValueError for features it does not honour."""
     import torch
-    from torch.nn.functional import scaled_dot_product_attention
 
     from etude import flexible, ragged
 
@@ -98,6 +97,16 @@ def attend(
         return ragged.attend(query, key, value, scaling, calls, documents.prefix), None
     if dropout == 0.0 and query.is_cuda and flexibly(query, key, value):
         return flexible.attend(query, key, value, scaling, documents.blocks(query.device)), None
+    return one_by_one(query, key, value, scaling, dropout, documents), None
+
+
+def one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, dropout: float, documents: Documents
+) -> torch.Tensor:
+    """`attend`, a document at a time."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -123,7 +132,7 @@ def attend(
             outputs.append(
                 scaled_dot_product_attention(queries[index], keys[index], values[index], dropout_p=dropout, is_causal=True, scale=scaling)
             )
-    return torch.cat(outputs, 2).transpose(1, 2), None
+    return torch.cat(outputs, 2).transpose(1, 2)
 
 
 def flexibly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from etude import curating, journal, preparing
+from etude.models import answering
 from etude.models.weights import Weights, is_encoder_decoder
 from etude.recipe import Recipe, llms_of
 from etude.steps import LOSS
@@ -25,19 +26,10 @@ def data(recipe: Recipe) -> str:
     return of("data", recipe, ("sources", "split", "max_bad_rows"), preparing.inputs(recipe))
 
 
-OPERATION = frozenset(
-    {
-        *("base_url", "api_key_env", "api_version", "headers", "length_field", "n_at_once", "cache", "prices", "budget"),
-        *("concurrency", "timeout", "attempts", "longest_wait", "longest_retry_after", "asks", "most_failures", "batch_tokens"),
-    }
-)
-"""Settings of an LLM that decide how it is reached and what it may cost, not what it answers."""
-
-
 def answering_as(recipe: Recipe, name: str, start: Weights) -> str:
     """What decides an LLM's answers: the start model's weights, or the settings that name a model and what it is sent."""
     if name in recipe.llms:
-        return journal.digest({key: value for key, value in recipe.dump()["llms"][name].items() if key not in OPERATION})
+        return journal.digest(answering(recipe.dump()["llms"][name]))
     return journal.digest([start.digest, recipe.format.model_dump(mode="json")])  # type: ignore[attr-defined]
 
 

@@ -82,9 +82,10 @@ def refusal(device: str, dtype: torch.dtype, heads: int, kinds: int, size: int) 
     own = owners(prefix, lengths, device)[: shapes[0][2]]
     seen = (own[:, None] == own[None]) | (own[None] == 0)
     try:
-        ours = attend(*given, None, blocks(prefix, lengths, device))
+        ours = attend(given[0], given[1], given[2], None, blocks(prefix, lengths, device))
         slopes = torch.autograd.grad(ours.float().square().sum(), given)
-        theirs = torch.nn.functional.scaled_dot_product_attention(*given, attn_mask=seen.tril(), enable_gqa=True).transpose(1, 2)
+        query, key, value = given
+        theirs = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen.tril(), enable_gqa=True).transpose(1, 2)
         others = torch.autograd.grad(theirs.float().square().sum(), given)
     except Exception as error:  # a missing compiler, a head size without a kernel: whatever torch raises
         return " ".join(str(error).split())[:200] or type(error).__name__

@@ -34,6 +34,7 @@ from typing import Any
 
 from etude import journal
 from etude.failures import DataError, RecipeError, nearest
+from etude.models import answering
 from etude.recipe import Recipe, build, parse, to_yaml
 from etude.scoring import Task
 
@@ -71,12 +72,13 @@ class Done:
 
 
 def claim(folder: Path, recipe: Recipe, text: str) -> None:
-    """Make the folder this recipe's; raises RecipeError with the difference where another's has asked a model or trained there."""
+    """Make the folder this recipe's; raises RecipeError with the difference where another's has asked a model or trained there. How an
+    LLM is reached and what it may cost (`models.OPERATION`) is no difference: a budget can be raised and a server added on the way."""
     resolved = folder / "recipe.resolved.yaml"
     wanted = to_yaml(recipe.dump())
     if resolved.exists():
         found = resolved.read_text(encoding="utf-8")
-        if found != wanted and any(path.stem not in REMADE for path in (folder / "stages").glob("*")):
+        if differs(found, recipe) and any(path.stem not in REMADE for path in (folder / "stages").glob("*")):
             lines = difflib.unified_diff(found.splitlines(), wanted.splitlines(), "this run", "this recipe", lineterm="", n=0)
             shown = "\n".join(line for line in lines if not line.startswith("@@"))
             raise RecipeError(
@@ -90,6 +92,14 @@ def claim(folder: Path, recipe: Recipe, text: str) -> None:
         raise RecipeError(f"{folder} was written by a newer etude; upgrade to work in it")
     journal.write_text(folder / "recipe.yaml", text or wanted)
     journal.write_text(resolved, wanted)
+
+
+def differs(found: str, recipe: Recipe) -> bool:
+    """Whether a resolved recipe says something else than `recipe` that could change a result."""
+    before, now = parse(found, "recipe.resolved.yaml"), recipe.dump()
+    for one in (before, now):
+        one["llms"] = {name: answering(settings) for name, settings in (one.get("llms") or {}).items()}
+    return before != parse(to_yaml(now), "recipe.resolved.yaml")
 
 
 def free_name(folder: Path) -> str:

@@ -96,6 +96,20 @@ Told = Callable[[Mapping[str, Any]], None]
 """Told what an LLM has done so far (requests, tokens, cost, failures): the same facts as the manifest gets at the end."""
 
 
+OPERATION = frozenset(
+    {
+        *("base_url", "also", "api_key_env", "api_version", "headers", "length_field", "n_at_once", "cache", "prices", "budget"),
+        *("concurrency", "timeout", "attempts", "longest_wait", "longest_retry_after", "asks", "most_failures", "batch_tokens"),
+    }
+)
+"""Settings of an LLM that decide how it is reached and what it may cost, not what it answers."""
+
+
+def answering(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An LLM's settings, as plain data, without `OPERATION`."""
+    return {key: value for key, value in settings.items() if key not in OPERATION}
+
+
 class LLMSettings(Protocol):
     """An LLM as a recipe names it."""
 

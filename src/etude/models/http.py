@@ -27,6 +27,16 @@ NAME = r"^([A-Z_][A-Z0-9_]*)?$"
 """Names of environment variables as they are written everywhere; a key in their place has small letters."""
 
 
+def address(given: str) -> str:
+    """An address without a name, password or question in it; raises ValueError for another."""
+    parts = urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected an address such as http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address holds no name, password or '?'; the key goes into the environment variable of api_key_env")
+    return given.rstrip("/")
+
+
 class Http(Settings):
     """A model behind an OpenAI-compatible server. The key comes from the environment and stands in no setting."""
 
@@ -38,6 +48,9 @@ class Http(Settings):
     """The name the server knows the model by (Azure: the deployment's)."""
     base_url: str = OPENAI
     """Where the server is, up to and with `/v1`. Azure with an `api_version`: the resource, `https://NAME.openai.azure.com`."""
+    also: tuple[str, ...] = ()
+    """More servers with the same model and key (vLLM on several machines). A request goes to the one that its own hash names, and when
+    that does not answer to the next; so how many there are changes no answer that the model gives again for the same seed."""
     api_key_env: Annotated[str, Field(pattern=NAME)] = "OPENAI_API_KEY"
     """The environment variable that holds the key; '' for a server that wants none."""
     api_version: str = ""
@@ -89,14 +102,15 @@ class Http(Settings):
 
     @field_validator("base_url")
     @classmethod
-    def address(cls, given: str) -> str:
-        """An address without a name, password or question in it."""
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected an address such as http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("an address holds no name, password or '?'; the key goes into the environment variable of api_key_env")
-        return given.rstrip("/")
+    def one_address(cls, given: str) -> str:
+        """See `address`."""
+        return address(given)
+
+    @field_validator("also")
+    @classmethod
+    def addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """See `address`."""
+        return tuple(address(one) for one in given)
 
     @field_validator("headers")
     @classmethod
@@ -110,6 +124,10 @@ class Http(Settings):
     @model_validator(mode="after")
     def fitting(self) -> Http:
         """Bounds that can be kept, and fields that mean something together."""
+        if len({self.base_url, *self.also}) <= len(self.also):
+            raise ValueError("also: one address stands here twice")
+        if self.also and self.api_version:
+            raise ValueError("also: Azure's older interface has one address")
         if self.budget.money is not None and self.prices is None:
             raise ValueError("budget.money needs prices: without them nobody knows when it is spent")
         if self.tokenizer and self.endpoint == "chat":

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from etude import journal
 from etude.failures import ServerGaveUp
 from etude.models import Answer, Progress, Sampling, Told
 from etude.models.servers import replies, requests
@@ -49,7 +50,8 @@ class HttpLLM:
         self.limit = Limit(settings.concurrency, self.clock)
         self.spending = Spending(settings.budget, settings.prices, folder / "spent.jsonl" if folder else None)
         self.cache = AnswersCache(Path(settings.cache).expanduser()) if settings.cache else None
-        self.connection: Connection | None = None
+        self.connections: tuple[Connection, ...] = ()
+        self.sent_to: Counter[str] = Counter()
         self.questions = self.answered = self.failures = self.from_cache = self.unnamed = 0
         self.again: Counter[str] = Counter()
         self.unusable: Counter[str] = Counter()
@@ -114,12 +116,13 @@ class HttpLLM:
         """Jobs on the loop, at most `concurrency` together."""
         if not jobs:
             return
-        if self.connection is None:
+        if not self.connections:
+            places = [self.settings.model_copy(update={"base_url": place}) for place in (self.settings.base_url, *self.settings.also)]
 
-            async def connect() -> Connection:
-                return Connection(self.settings)
+            async def connect() -> tuple[Connection, ...]:
+                return tuple(Connection(place) for place in places)
 
-            self.connection = self.loop.call(connect())
+            self.connections = self.loop.call(connect())
         yield from self.loop.each(jobs, self.settings.concurrency)
 
     @functools.cached_property
@@ -170,7 +173,7 @@ class HttpLLM:
 
         Raises ServerGaveUp for what no request will get past, and where no request ever was answered; Stopped for a budget.
         """
-        assert self.connection is not None
+        servers = ranked(self.connections, body)
         for attempt in range(self.settings.attempts):
             ticket = await self.limit.enter()
             outcome: Literal["well", "crowded", "otherwise"] = "otherwise"
@@ -178,7 +181,7 @@ class HttpLLM:
                 await self.spending.reserve(most)
                 used: Usage | None = None
                 try:
-                    sent = await self.connection.post(PATHS[endpoint], body, self.clock.wall())
+                    sent = await servers[attempt % len(servers)].post(PATHS[endpoint], body, self.clock.wall())
                     used = read_usage(sent.reply) if isinstance(sent.reply, Mapping) else None
                     if sent.status >= 300 or not sent.sent:
                         used = Usage()  # refused, or never arrived: nothing was computed
@@ -189,6 +192,7 @@ class HttpLLM:
                 self.limit.leave(ticket, outcome)
             if sent.status == 200:
                 self.replied = True
+                self.sent_to[servers[attempt % len(servers)].server.base_url] += 1
                 return sent
             kind = verdict(sent.status, sent.code)
             if kind == "fatal":
@@ -238,7 +242,7 @@ class HttpLLM:
         """Keep what a server said in place of an answer, for the first few of each reason."""
         kept = self.examples.setdefault(reason, [])
         if len(kept) < SHOWN:
-            text = self.connection.clean(said) if self.connection else said
+            text = self.connections[0].clean(said) if self.connections else said
             kept.append(text if len(text) <= 200 else f"{text[:200]}...")
 
     def note(self, answers: Sequence[Answer], rows: int) -> None:
@@ -268,6 +272,7 @@ class HttpLLM:
         return {
             "model": self.settings.model,
             "base_url": self.settings.base_url,
+            **({"answers_from": dict(sorted(self.sent_to.items()))} if self.settings.also else {}),
             "questions": self.questions,
             "answered": self.answered,
             "from_cache": self.from_cache,
@@ -284,9 +289,9 @@ class HttpLLM:
 
     def close(self) -> None:
         """Close connections, ledger and cache."""
-        if self.connection:
-            self.loop.call(self.connection.close())
-            self.connection = None
+        for connection in self.connections:
+            self.loop.call(connection.close())
+        self.connections = ()
         self.loop.close()
         self.spending.close()
         if self.cache is not None:
@@ -297,3 +302,12 @@ class HttpLLM:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def ranked(servers: Sequence[Connection], body: Mapping[str, Any]) -> Sequence[Connection]:
+    """The servers in the order in which this request tries them: highest random weight (Thaler and Ravishankar 1998), so that one server
+    more or less moves its own share of the requests and no other."""
+    if len(servers) == 1:
+        return servers
+    own = journal.digest(body)
+    return sorted(servers, key=lambda one: journal.digest([one.server.base_url, own]))
