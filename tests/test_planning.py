@@ -51,6 +51,27 @@ def test_the_table_in_the_docs_is_what_is_reckoned() -> None:
                 assert abs(value - reckoned) <= 0.51, (name, cell)
 
 
+def test_the_rates_in_the_docs_are_what_is_reckoned() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `") and line.count("|") == 7]
+    assert len(rows) == 6
+    for name, *cells in rows:
+        for cell, size in zip(cells, ("135M", "1.5B", "7B", "13B", "70B"), strict=True):
+            for said, full in zip(cell.split("/"), (False, True), strict=True):
+                number = float(said.replace(",", "").replace("k", "e3"))
+                found = devices.rate(devices.SIZES[size].parameters, full, devices.DEVICES[name.strip(" `")])
+                assert abs(number - found) <= max(0.5, 0.05 * found), (name, size)
+
+
+def test_a_roofline_has_two_sides() -> None:
+    """Large passes are bound by products, and do not gain from being larger; small ones by reading the weights."""
+    device, size = devices.DEVICES["a100-80gb"], devices.SIZES["7B"].parameters
+    assert devices.rate(size, False, device, 4096) == devices.rate(size, False, device, 1024)
+    assert devices.rate(size, False, device, 16) < devices.rate(size, False, device, 64) / 3
+    assert devices.rate(size, True, device) == devices.rate(size, False, device) * 4 / 6
+    assert devices.per_million(3.6, 1000.0) == 1.0
+
+
 def test_what_fits_where() -> None:
     fits = {name: devices.fits(devices.SIZES["7B"], "full", device) for name, device in devices.DEVICES.items()}
     assert fits["t4"] == fits["a100-80gb"] == "no"
@@ -81,6 +102,9 @@ def test_a_plan_names_devices_and_money(model_folder: Any, tmp_path: Path) -> No
     assert found["devices"]["a100-80gb"]["fits"] == "yes"
     assert "servers are asked: judge at most 3" in planning.as_text(found)
     assert "a100-80gb: " in planning.as_text(found)
+    paid = planning.plan(build(raw), tmp_path / "p", on=["t4"], hourly=2.0)["devices"]["t4"]
+    assert paid["per_million_tokens"] == pytest.approx(devices.per_million(2.0, paid["tokens_per_second"]), rel=1e-3)
+    assert "money" not in found["devices"]["a100-80gb"]
     assert len(planning.plan(build(raw), tmp_path / "p", on=["all"])["devices"]) == len(devices.DEVICES)
     with pytest.raises(RecipeError, match="did you mean 'a100-80gb'"):
         planning.plan(build(raw), tmp_path / "p", on=["a100-80g"])

@@ -14,25 +14,27 @@ from typing import NamedTuple
 
 
 class Device(NamedTuple):
-    """Memory in GiB, and dense matrix products in tera-FLOP/s in the precision that training uses (makers' data sheets, no sparsity)."""
+    """Memory in GiB, dense matrix products in tera-FLOP/s in the precision that training uses, and the memory's bandwidth in TB/s (makers'
+    data sheets, no sparsity)."""
 
     memory: float
     teraflops: float
+    bandwidth: float
     precision: str = "bfloat16"
 
 
 DEVICES: dict[str, Device] = {
-    "t4": Device(15, 65, "float16"),
-    "rtx-3090": Device(24, 71),
-    "rtx-4090": Device(24, 165),
-    "l4": Device(22, 121),
-    "a10": Device(22, 125),
-    "l40s": Device(45, 362),
-    "a100-40gb": Device(40, 312),
-    "a100-80gb": Device(80, 312),
-    "h100-80gb": Device(80, 989),
-    "h200": Device(141, 989),
-    "mi300x": Device(192, 1307),
+    "t4": Device(15, 65, 0.32, "float16"),
+    "rtx-3090": Device(24, 71, 0.94),
+    "rtx-4090": Device(24, 165, 1.01),
+    "l4": Device(22, 121, 0.30),
+    "a10": Device(22, 125, 0.60),
+    "l40s": Device(45, 362, 0.86),
+    "a100-40gb": Device(40, 312, 1.56),
+    "a100-80gb": Device(80, 312, 2.04),
+    "h100-80gb": Device(80, 989, 3.35),
+    "h200": Device(141, 989, 4.8),
+    "mi300x": Device(192, 1307, 5.3),
 }
 REACHED = 0.35
 """Share of a device's matrix products that a tuning step is thought to reach; not measured here: no GPU was at hand."""
@@ -127,6 +129,15 @@ def fits(shape: Shape, method: str, device: Device, tokens: int = 1024) -> str:
     return "checkpointed" if memory_gb(shape, method, tokens, half=half, checkpointed=True) <= room else "no"
 
 
-def seconds(parameters: int, full: bool, tokens: int, device: Device) -> float:
-    """Seconds of tuning on a device: 4 FLOPs a parameter and token with frozen weights, 6 where they learn."""
-    return tokens * (6 if full else 4) * parameters / (device.teraflops * 1e12 * REACHED)
+def rate(parameters: int, full: bool, device: Device, tokens: int = 1024) -> float:
+    """Tokens a second of tuning in passes of `tokens` tokens, by the roofline (Williams et al. 2009): what takes longer, the products
+    (4 FLOPs a parameter and token with frozen weights, 6 where they learn, at `REACHED` of the device's) or reading the weights in
+    float32, once forward and once back, and where they learn with gradients and moments read and written."""
+    products = tokens * (6 if full else 4) * parameters / (device.teraflops * 1e12 * REACHED)
+    read = parameters * 4.0 * (9 if full else 2) / (device.bandwidth * 1e12)
+    return tokens / max(products, read)
+
+
+def per_million(hourly: float, tokens_per_second: float) -> float:
+    """Money for a million tokens on a device that costs so much an hour."""
+    return hourly / 3600 / tokens_per_second * 1e6

@@ -48,8 +48,9 @@ def parameters(folder: Path) -> int:
     return total
 
 
-def plan(recipe: Recipe, folder: Path, watch: Watch | None = None, on: Sequence[str] = ()) -> dict[str, Any]:
-    """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show; also `on` named devices.
+def plan(recipe: Recipe, folder: Path, watch: Watch | None = None, on: Sequence[str] = (), hourly: float | None = None) -> dict[str, Any]:
+    """Rows, tokens, steps, seconds, memory, disk, and the smallest difference the test set can show; also `on` named devices, and what
+    tuning costs there at a price of `hourly`.
 
     Raises RecipeError for a device that is not in the table.
     """
@@ -96,7 +97,7 @@ def plan(recipe: Recipe, folder: Path, watch: Watch | None = None, on: Sequence[
         "scoring": {"tasks": asked, "seconds": round(answering)},
         "seconds": round(tuning + answering),
         "memory_gb": round(devices.memory_gb(shape, method, **kept), 1),
-        "devices": {name: on_device(name, shape, method, full, tokens, kept) for name in (devices.DEVICES if "all" in on else on)},
+        "devices": {name: on_device(name, shape, method, full, tokens, kept, hourly) for name in (devices.DEVICES if "all" in on else on)},
         "disk": {"needed_gb": disk_gb(size, full), "free_gb": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)},
         "money": money(recipe),
     }
@@ -117,17 +118,26 @@ def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, fo
     }
 
 
-def on_device(name: str, shape: devices.Shape, method: str, full: bool, tokens: int, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Memory, time and whether it fits, on a device of `devices.DEVICES`. Raises RecipeError for one that is not there."""
+def on_device(
+    name: str, shape: devices.Shape, method: str, full: bool, tokens: int, kept: Mapping[str, Any], hourly: float | None
+) -> dict[str, Any]:
+    """Memory, time, money and whether it fits, on a device of `devices.DEVICES`. Raises RecipeError for one that is not there."""
     if name not in devices.DEVICES:
         raise RecipeError(f"--device: no device named {name!r}{nearest(name, devices.DEVICES)}; there are {', '.join(devices.DEVICES)}")
     device = devices.DEVICES[name]
-    half = device.precision == "bfloat16"
+    half, rate = device.precision == "bfloat16", devices.rate(shape.parameters, full, device, kept["tokens"])
+    paid = (
+        {}
+        if hourly is None
+        else {"money": round(hourly * tokens / rate / 3600, 4), "per_million_tokens": devices.per_million(hourly, rate)}
+    )
     return {
         "fits": devices.fits(shape, method, device, kept["tokens"]),
         "memory_gb": round(devices.memory_gb(shape, method, half=half, **kept), 1),
         "of_gb": device.memory,
-        "tuning_seconds": round(devices.seconds(shape.parameters, full, tokens, device)),
+        "tuning_seconds": round(tokens / rate),
+        "tokens_per_second": round(rate),
+        **paid,
     }
 
 
@@ -168,8 +178,10 @@ def as_text(found: Mapping[str, Any]) -> str:
     )
     for name, row in found["devices"].items():
         how = {"yes": "fits", "checkpointed": "fits with gradient_checkpointing", "no": "does not fit"}[row["fits"]]
+        paid = f", {row['money']:.2g} in money, {row['per_million_tokens']:.2g} a million" if "money" in row else ""
         lines.append(
-            f"  {name}: {row['memory_gb']} of {row['of_gb']:g} GB, {how}; tuning about {row['tuning_seconds']:,} s (reckoned, not measured)"
+            f"  {name}: {row['memory_gb']} of {row['of_gb']:g} GB, {how}; tuning about {row['tuning_seconds']:,} s, "
+            f"{row['tokens_per_second']:,} tokens a second{paid} (reckoned, not measured)"
         )
     lines.append(f"money: {found['money']}")
     return "\n".join(lines)

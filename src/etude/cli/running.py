@@ -194,6 +194,7 @@ def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
     device: Annotated[list[str] | None, typer.Option(help="A GPU to reckon with, such as a100-80gb; `all` (again for more).")] = None,
+    hourly: Annotated[float | None, typer.Option(min=0, help="What an hour of those GPUs costs, in any money.", show_default=False)] = None,
     root: Root = Path("runs"),
     json: AsJson = False,
 ) -> None:
@@ -213,7 +214,7 @@ def plan(
     chosen = recipes.load(recipe, overrides or ())
     from etude import planning
 
-    found = planning.plan(chosen, root / chosen.name, watcher(), device or ())
+    found = planning.plan(chosen, root / chosen.name, watcher(), device or (), hourly)
     print_notes()
     print_json(found) if json else print(planning.as_text(found))
 
