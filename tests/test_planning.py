@@ -108,3 +108,25 @@ def test_a_plan_names_devices_and_money(model_folder: Any, tmp_path: Path) -> No
     assert len(planning.plan(build(raw), tmp_path / "p", on=["all"])["devices"]) == len(devices.DEVICES)
     with pytest.raises(RecipeError, match="did you mean 'a100-80gb'"):
         planning.plan(build(raw), tmp_path / "p", on=["a100-80g"])
+
+
+def test_a_plan_shows_what_its_own_metric_can_show(model_folder: Any, tmp_path: Path) -> None:
+    """Shares vary less from row to row than right and wrong do; corpus metrics of 0 to 100 promise nothing."""
+    journal.write_rows(tmp_path / "rows.jsonl", [{"instruction": f"Say {n}.", "input": "", "output": str(n)} for n in range(60)])
+    found = {}
+    for metrics in (["rougeL", "bleu"], ["exact_match"], ["bleu"]):
+        raw = {
+            "name": "p",
+            "model": str(model_folder("llama")),
+            "sources": {"rows": {"type": "alpaca", "path": str(tmp_path / "rows.jsonl")}},
+            "split": {"test": 20},
+            "score": [{"task": "rows", "metrics": metrics}],
+        }
+        made = planning.plan(build(raw), tmp_path / "p")
+        found[metrics[0]] = made["scoring"]["tasks"][0], planning.as_text(made)
+    graded, exact, corpus = (found[name] for name in ("rougeL", "exact_match", "bleu"))
+    assert graded[0]["smallest difference"] < exact[0]["smallest difference"] / 2
+    assert "in rougeL or more (80 % power, two models' numbers for a row differing by 0.15" in graded[1]
+    assert "in exact_match or more (80 % power, a fifth of the rows disagreeing)" in exact[1]
+    assert "smallest difference" not in corpus[0]
+    assert "can show" not in corpus[1]

@@ -18,6 +18,7 @@ from etude import comparison, curating, devices, doctor, generating, preparing, 
 from etude.encoding import Encoder, examples
 from etude.failures import RecipeError, nearest
 from etude.formats.text_to_text import bind_for
+from etude.metrics import METRICS, Metric, item_sd
 from etude.models import weights
 from etude.models.http import Http
 from etude.recipe import Recipe
@@ -114,8 +115,18 @@ def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, fo
         "task": task.task,
         "rows": len(records),
         "tokens": arms * (prompts + answers),
-        "smallest difference (0-1 metrics)": round(comparison.smallest_difference(len(records)), 3),
+        **shown(preparing.metrics_of(recipe, task), len(records)),
     }
+
+
+def shown(measured: Sequence[Metric], items: int) -> dict[str, Any]:
+    """The smallest difference that so many rows show in a task's first metric on a scale of 0 to 1; nothing where it has none."""
+    first = next((metric for metric in measured if metric.scale <= 1), None)
+    if first is None:
+        return {}
+    sd = item_sd(first)
+    return {"smallest difference": round(comparison.smallest_difference(items, item_sd=sd), 3), "assumed": comparison.assumed(sd),
+            "of": METRICS.name_of(first)}  # fmt: skip
 
 
 def on_device(
@@ -169,10 +180,12 @@ def as_text(found: Mapping[str, Any]) -> str:
     tuning = found["tuning"]
     lines.append(f"tuning: {tuning['steps']:,} steps, {tuning['tokens']:,} tokens, about {tuning['seconds']:,} s")
     for task in found["scoring"]["tasks"]:
-        lines.append(
-            f"scoring {task['task']}: {task['rows']} rows, up to {task['tokens']:,} tokens; can show a difference of "
-            f"{task['smallest difference (0-1 metrics)']:.3f} or more (80 % power, where arms disagree on a fifth of the rows)"
+        reach = (
+            f"; can show a difference of {task['smallest difference']:.3f} in {task['of']} or more ({task['assumed']})"
+            if "of" in task
+            else ""
         )
+        lines.append(f"scoring {task['task']}: {task['rows']} rows, up to {task['tokens']:,} tokens{reach}")
     lines.append(
         f"in all about {found['seconds'] / 60:.0f} minutes here, {found['memory_gb']} GB memory, {found['disk']['needed_gb']} GB disk"
     )

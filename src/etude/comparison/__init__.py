@@ -21,7 +21,7 @@ from etude.comparison.found import DISCOVERY, ONE_SEED, Comparison, verdict
 from etude.comparison.intervals import LEVEL, Interval, tango, wilson
 from etude.comparison.many import benjamini_hochberg, compare_arms, compare_slices, exploratory, holm
 from etude.comparison.pairs import compare, mid_p
-from etude.comparison.power import REACH, smallest_difference
+from etude.comparison.power import REACH, assumed, smallest_difference
 
 __all__ = [
     "DISCOVERY",
@@ -33,6 +33,7 @@ __all__ = [
     "Comparison",
     "Interval",
     "Kind",
+    "assumed",
     "benjamini_hochberg",
     "compare",
     "compare_arms",

@@ -51,3 +51,10 @@ def smallest_difference(
     df = total**2 / below if seeds > 1 and of_seeds > 0 else math.inf
     found = reach(df, family) * math.sqrt(total)
     return min(1.0, found) if item_sd is None else found
+
+
+def assumed(item_sd: float | None) -> str:
+    """What a plan takes for granted of items, in words."""
+    if item_sd is None:
+        return "80 % power, a fifth of the rows disagreeing"
+    return f"80 % power, two models' numbers for a row differing by {item_sd:g} (standard deviation)"

@@ -21,7 +21,8 @@ class Metric(Protocol):
 
     It may also say (see the functions below) `lower_is_better: ClassVar[bool]`, `bounds: ClassVar[tuple[float, float]]`
     where they are not 0 and `scale`, `needs: ClassVar[tuple[str, ...]]`, the keys of `Prediction.fields` without which it cannot
-    score, `reads_outputs`, False for a metric of log-probabilities, and `reads_references`, False for one that scores without.
+    score, `reads_outputs`, False for a metric of log-probabilities, `reads_references`, False for one that scores without, and
+    `item_sd`, how far two models' numbers for one row usually are apart, where they are shares and not right or wrong.
     """
 
     scale: ClassVar[float]
@@ -50,6 +51,11 @@ class Metric(Protocol):
 def lower_is_better(metric: Metric) -> bool:
     """Whether a smaller number is the better one (TER, perplexity, calibration error)."""
     return bool(getattr(metric, "lower_is_better", False))
+
+
+def item_sd(metric: Metric) -> float | None:
+    """The usual standard deviation of the difference of two models on a row, for plans; None where rows are right or wrong."""
+    return getattr(metric, "item_sd", None)
 
 
 def bounds(metric: Metric) -> tuple[float, float]:

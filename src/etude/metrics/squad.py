@@ -73,6 +73,7 @@ class SquadF1(Settings):
     """Mean F1 of the words that answer and reference share after SQuAD's normalisation."""
 
     scale: ClassVar[float] = 1.0
+    item_sd: ClassVar[float] = 0.35  # most answers are right or wrong
 
     def stats(self, predictions: Sequence[Prediction]) -> np.ndarray:
         """float64, shape (predictions, 2): the item's F1, and 1."""

@@ -46,9 +46,9 @@ def plan(found: Studied) -> list[tuple[str, str]]:
     """What was announced before the first step, as (name, value)."""
     known, asked = found.manifest, found.manifest.get("study") or {}
     smallest = found.smallest if found.smallest is not None else known.get("smallest visible difference")
-    assumed = asked.get("seed_sd")
+    assumed, items = asked.get("seed_sd"), known.get("assumed", "80 % power")
     reach = words.number(smallest, found.scale) if isinstance(smallest, int | float) else ""
-    thought = f" (80 % power, a fifth of the rows disagreeing, seeds moving a score by {assumed:g})" if isinstance(assumed, float) else ""
+    thought = f" ({items}, seeds moving a score by {assumed:g})" if isinstance(assumed, float) else ""
     versions = known.get("versions") or {}
     rows = [
         ("Announced", str(known.get("announced", ""))),

@@ -71,6 +71,9 @@ class Study(Settings):
     """Differences below this do not matter: arms that are surely closer are called equivalent. In the metric's unit, given beforehand."""
     seed_sd: Annotated[float, Field(ge=0)] = 0.016
     """How far training seeds are thought to move a score, for the plan's smallest visible difference."""
+    item_sd: Annotated[float, Field(gt=0)] | None = None
+    """How far two arms' numbers for one row are thought to differ (standard deviation), for the same; by default what is usual for the
+    metric, and of right and wrong answers a fifth that differ."""
 
     @field_validator("seeds")
     @classmethod

@@ -45,6 +45,7 @@ def plan(study: Study, where: Path, folder: Path, watch: Watch | None = None) ->
         "test rows": ready.items,
         "training rows in every arm": ready.shared,
         "smallest visible difference": ready.smallest,
+        "assumed": ready.assumed,
         "seed sd": study.seed_sd,
         "arms": arms,
         "seconds": round(seconds),

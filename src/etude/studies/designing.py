@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, encoded, journal, pipeline, preparing, scoring, steps
+from etude import comparison, encoded, journal, metrics, pipeline, preparing, scoring, steps
 from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe
 from etude.records import Record
@@ -28,7 +28,7 @@ class Rows:
 @dataclass(frozen=True)
 class Design:
     """A study made ready. `more`: the changes that give every arm the same budget and rows; `rows`: what each arm trains with them;
-    `items`: test rows of the primary task; `smallest`: what the plan can show, None for metrics without a unit of 0 to 1."""
+    `items`: test rows of the primary task; `smallest`: what the plan can show, None for metrics without a unit of 0 to 1; `assumed`: for that."""
 
     study: Study
     folder: Path
@@ -41,6 +41,7 @@ class Design:
     smallest: float | None
     kept: str = ""
     shared: int = 0
+    assumed: str = ""
 
     def recipe(self, arm: str, label: str, *more: Changes) -> Recipe:
         """An arm's recipe with the study's budget and more changes."""
@@ -53,13 +54,13 @@ class Design:
 def primary_of(study: Study, recipe: Recipe) -> tuple[str, str]:
     """(task, metric) that decide. Raises RecipeError for one that the recipe does not score."""
     named = {task.task: scoring.names(preparing.metrics_of(recipe, task)) for task in recipe.tasks() if task.split == "test"}
-    named = {task: metrics for task, metrics in named.items() if metrics}
+    named = {task: measured for task, measured in named.items() if measured}
     if not named:
         raise RecipeError("a study needs a task with a metric that is asked test rows; see `score`")
     if study.primary is None:
         task = next(iter(named))
         return task, named[task][0]
-    known = [f"{task}.{metric}" for task, metrics in named.items() for metric in metrics]
+    known = [f"{task}.{metric}" for task, measured in named.items() for metric in measured]
     if study.primary not in known:
         raise RecipeError(f"primary: {study.primary!r} is not scored{nearest(study.primary, known)}; there are {', '.join(known)}")
     task = next(task for task in named if study.primary.startswith(f"{task}."))
@@ -99,18 +100,21 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
         more[arm].update(changes)
         ready[arm] = planned(recipe_of(study, folder, arm, "rows", more[arm]), root)
     items = len(tests[study.first()])
-    unit = next(m.scale for m, n in zip(*named(recipes[study.first()], task), strict=True) if n == metric) <= 1
+    primary = next(m for m, n in zip(*named(recipes[study.first()], task), strict=True) if n == metric)
+    item_sd = study.item_sd or metrics.item_sd(primary)
+    against, seeds = len(study.arms) - 1, len(study.seeds)
+    smallest = comparison.smallest_difference(items, seeds=seeds, seed_sd=study.seed_sd, item_sd=item_sd, family=against)
     return Design(
         study, folder, task, metric, more, ready, items, trials,
-        comparison.smallest_difference(items, seeds=len(study.seeds), seed_sd=study.seed_sd, family=len(study.arms) - 1) if unit else None,
-        kept, len(shared),
+        smallest if primary.scale <= 1 else None,
+        kept, len(shared), comparison.assumed(item_sd),
     )  # fmt: skip
 
 
 def named(recipe: Recipe, task: str) -> tuple[Any, Any]:
     """A task's metrics and what they are called."""
-    metrics = preparing.metrics_of(recipe, next(one for one in recipe.tasks() if one.task == task))
-    return metrics, scoring.names(metrics)
+    measured = preparing.metrics_of(recipe, next(one for one in recipe.tasks() if one.task == task))
+    return measured, scoring.names(measured)
 
 
 def prepared(recipe: Recipe, root: Path, watch: Watch) -> Rows:

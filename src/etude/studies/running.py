@@ -79,6 +79,7 @@ def announce(ready: Design, folder: Path) -> None:
             "seeds": list(study.seeds),
             "test rows": ready.items,
             "smallest visible difference": ready.smallest,
+            "assumed": ready.assumed,
             "trials an arm": ready.trials,
             "trials": {arm: searching.candidates(study, arm) for arm in study.arms},
             "budget": {arm: {"rows": len(r.ids), "drawn": r.drawn, "steps": r.steps, "tokens": r.tokens} for arm, r in ready.rows.items()},

@@ -62,7 +62,7 @@ def plan_text(found: Mapping[str, Any]) -> str:
         amounts = f"{row['rows']:>7,} rows, {row['steps']:>5,} steps, {row['tokens']:>9,} tokens"
         lines.append(f"  {arm:20} {amounts}, about {row['seconds']:,} s a run")
     if reach is not None:
-        assumed = f"80 % power, a fifth of the rows disagreeing, seeds moving a score by {found['seed sd']:g}"
+        assumed = f"{found['assumed']}, seeds moving a score by {found['seed sd']:g}"
         lines.append(f"can show a difference of {reach:.3f} or more ({assumed})")
     lines.append(f"in all about {found['seconds'] / 60:.0f} minutes one run at a time, {found['disk gb']:.1f} GB of disk")
     return "\n".join(lines)
