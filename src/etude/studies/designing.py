@@ -27,8 +27,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Design:
-    """A study made ready. `more`: the changes that give every arm the same budget and rows; `rows`: what each arm trains with them;
-    `items`: test rows of the primary task; `smallest`: what the plan can show, None for metrics without a unit of 0 to 1; `assumed`: for that."""
+    """A study made ready. `more`: the changes that give every arm the same budget and rows; `rows`: what each arm trains;
+    `items`: test rows of the primary task; `smallest`: what the plan can show, None for metrics not of 0 to 1; `assumed`: for that."""
 
     study: Study
     folder: Path
