@@ -266,7 +266,9 @@ def test_a_configuration_of_deepspeed_passes_through():
     [
         ({"optimizer": {"type": "Adam"}}, "has 'optimizer'; the recipe's tune section says that"),
         ({"scheduler": {"type": "WarmupLR"}}, "has 'scheduler'"),
-        ({"fp16": {"enabled": True}}, "enables fp16, and tune.precision is float32"),
+        ({"zero_optimization": {"stage": 1}, "fp16": {"enabled": True}}, "enables fp16, and tune.precision is float32"),
+        ({"zero_optimization": {"stage": 0}}, "stage is 0; 1, 2 and 3 divide something"),
+        ({}, "stage is 0"),
     ],
 )
 def test_a_configuration_that_contradicts_the_recipe(given, words):

@@ -75,12 +75,17 @@ def read(config: dict[str, Any] | str) -> dict[str, Any]:
 def configuration(given: Mapping[str, Any], tune: Tune) -> dict[str, Any]:
     """What DeepSpeed is given: the configuration without `auto`, its counts and precision those of the recipe.
 
-    Raises RecipeError for a section that would replace the recipe's.
+    Raises RecipeError for a section that would replace the recipe's, and for one that divides nothing.
     """
     for key in OWN:
         if given.get(key):
             raise RecipeError(f"--sharding deepspeed: its configuration has {key!r}; the recipe's tune section says that: remove it there")
     found = {key: value for key, value in settled(given).items() if key not in COUNTED}
+    stage = found.get("zero_optimization", {}).get("stage", 0)
+    if stage not in (1, 2, 3):
+        raise RecipeError(
+            f"--sharding deepspeed: zero_optimization.stage is {stage}; 1, 2 and 3 divide something, else leave --sharding out"
+        )
     kinds = {"bf16": "bfloat16", "fp16": "float16"}
     for key, precision in kinds.items():
         section = found.pop(key, {})
@@ -117,7 +122,7 @@ class Engine:
     def __init__(self, model: PreTrainedModel, tune: Tune, config: dict[str, Any], group: Group) -> None:
         import torch
 
-        self.stage = int(config.get("zero_optimization", {}).get("stage", 0))
+        self.stage = int(config["zero_optimization"]["stage"])
         if self.stage == 3 and virtual_tokens.learned(model):
             raise RecipeError("--sharding deepspeed: stage 3 does not give prompt methods their tokens back; use stage 2, or fsdp")
         os.environ.setdefault("LOCAL_RANK", str(group.rank))
