@@ -132,10 +132,27 @@ def test_a_checkpoint_passes_between_divided_and_whole(small, tmp_path, first):
     assert apart(checkpoints.weights_of(last).weights, weights(model)) < CLOSE
 
 
+def test_weights_put_back_behind_a_pass_without_gradients_stay(small, tmp_path):
+    """Such a pass leaves the outermost weights together, and what is written into them then would be lost."""
+    wanted = {name: weight + 1 for name, weight in weights(small()).items()}
+
+    def part(group):
+        model = Full().prepare(small(), 0)
+        stepper = Fsdp().stepper(model, tuned(method=Full()), accelerate.Accelerator(), group)
+        with torch.no_grad():
+            model.eval()(input_ids=torch.arange(2, 12)[None])
+        stepper.restore(checkpoints.State(wanted, {}))
+        stepper.gather()
+        return weights(model) if group.first else None
+
+    found, _ = together(tmp_path / "meet", part)
+    assert apart(found, wanted) == 0
+
+
 def test_an_overflow_in_one_process_s_part_is_passed_over_by_all(small, tmp_path, monkeypatch):
     """float16's scaler sees the own part alone; the step is one for all."""
     monkeypatch.setattr(accelerate, "Accelerator", Scaled)
-    tune = tuned(method=Full(), max_steps=3, warmup=0, pack_tokens=4096, evaluate_every="never")
+    tune = tuned(method=Full(), max_steps=3, warmup=0, pack_tokens=4096, evaluate_every="never", save_every=1, keep_last=9)
 
     def part(group):
         training.train(small(), rows(12), tune, tmp_path / "run", group=group, sharding=Overflowing(at=2, rank=1))
@@ -145,6 +162,9 @@ def test_an_overflow_in_one_process_s_part_is_passed_over_by_all(small, tmp_path
     assert not math.isfinite(found[1])
     assert math.isfinite(found[0])
     assert math.isfinite(found[2])
+    saved = [checkpoints.weights_of(checkpoints.read(tmp_path / "run" / "checkpoints" / f"step-{step:06d}")).weights for step in (1, 2, 3)]
+    assert apart(saved[0], saved[1]) == 0, "no process changed a weight"
+    assert 0 < apart(saved[1], saved[2]) < 1
     state = torch.load(checkpoints.newest(tmp_path / "run" / "checkpoints").folder / "state.pt", weights_only=True)
     assert state["scaler"]["scale"] == 2.0**7
 

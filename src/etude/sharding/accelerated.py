@@ -54,19 +54,7 @@ class Accelerated:
         """Sum over the processes, clip, and say the norm before."""
         learning = list(self.learning().values())
         self.group.add(weight for weight in learning if not divided(weight))
-        if self.scaler and any(divided(weight) for weight in learning):
-            self.share_overflow(learning)
         return float(whole(self.accelerator.clip_grad_norm_(learning, clip or math.inf)))
-
-    def share_overflow(self, learning: list[torch.Tensor]) -> None:
-        """Where a process's part of the gradients has overflowed, let every process's scaler see it, so that all pass over the step."""
-        import torch
-
-        parts = [weight.grad.to_local() if divided(weight) else weight.grad for weight in learning if weight.grad is not None]  # type: ignore[attr-defined]
-        parts = [part for part in parts if part.numel()]
-        (overflowed,) = self.group.sum(not all(bool(torch.isfinite(part).all()) for part in parts))
-        if overflowed and parts:
-            parts[0].view(-1)[0] = math.inf
 
     def step(self) -> None:
         """Change the weights, unless the scaler passes over the step."""
