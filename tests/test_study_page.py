@@ -324,3 +324,18 @@ def test_unequal_trials_are_told() -> None:
     fewer = replace(found, arms=(replace(found.arms[0], trials=found.arms[0].trials[:2]), *found.arms[1:]))
     assert study.tried(fewer).startswith("The arms tried unequally many combinations: `prompt` 2, `lora` 3")
     assert len(study_markdown.others(found)["macro_f1"]) == 4, "the three that have it and the one that is compared"
+
+
+def test_tests_that_differ_in_their_degrees_of_freedom_alone_are_named_once():
+    from etude.reporting.study_words import merged
+
+    t = "groups of items x seeds standard error, Satterthwaite t"
+    given = [
+        f"{t} (3.3 degrees of freedom)",
+        "McNemar mid-p (3 won, 6 lost)",
+        f"{t} (12.4 degrees of freedom)",
+        f"{t} (2.5 degrees of freedom)",
+    ]
+    assert merged(given) == [f"{t} (2.5 to 12.4 degrees of freedom)", "McNemar mid-p (3 won, 6 lost)"]
+    assert merged(given[:1]) == given[:1]
+    assert merged([]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -148,8 +149,21 @@ def explained(found: Studied) -> str:
     said += " Could have seen: the smallest difference that would have been found with 80 % power."
     if any(one.won or one.lost for one in tests):
         said += " Won and lost: rows on which the arm is better and worse than the baseline, seeds averaged; on all others they agree."
-    methods = list(dict.fromkeys(name(one.method, 200) for one in tests if not one.why))
-    return f"{said} Tested by {'; '.join(methods)}." if methods else said
+    methods = merged([one.method for one in tests if not one.why])
+    return f"{said} Tested by {'; '.join(name(one, 200) for one in methods)}." if methods else said
+
+
+def merged(methods: Sequence[str]) -> list[str]:
+    """Tests by name, each once; those that differ in their degrees of freedom alone as one, from the fewest to the most."""
+    found: dict[str, list[float]] = {}
+    for method in methods:
+        before, bracket, number = method.partition(" (")
+        freedom = re.fullmatch(r"([\d.]+) degrees of freedom\)", number)
+        found.setdefault(before if freedom else method, []).extend([float(freedom[1])] if freedom else [])
+    return [
+        f"{test} ({min(some):g}{f' to {max(some):g}' if max(some) > min(some) else ''} degrees of freedom)" if some else test
+        for test, some in found.items()
+    ]
 
 
 def compact(value: float | None) -> str:

@@ -204,7 +204,13 @@ def same(ready: Design) -> tuple[str, ...]:
     found.append("training rows, by their ids" if len(rows) == 1 else f"{ready.shared:,} training rows are in every arm")
     plans = ready.rows.values()
     amounts = {"rows drawn": {r.drawn for r in plans}, "steps": {r.steps for r in plans}, "tokens": {r.tokens for r in plans}}
-    found += [f"{next(iter(values)):,} {name}" for name, values in amounts.items() if len(values) == 1]
+    # with whole rows in steps of so many tokens each order of rows has its own sum
+    exact = f" with seed {study.seeds[0]}, as many as its order of rows gives with another" if len(study.seeds) > 1 else ""
+    found += [
+        f"{next(iter(values)):,} {name}{exact if name == 'tokens' and study.same != 'tokens' else ''}"
+        for name, values in amounts.items()
+        if len(values) == 1
+    ]
     found.append(f"training seeds {', '.join(map(str, study.seeds))}: the order of rows and the draws of dropout depend on them alone")
     if ready.trials > 1:
         found.append(f"{ready.trials} combinations tried by every arm on validation rows, with seed {study.seeds[0]}")
