@@ -157,7 +157,7 @@ def merged(methods: Sequence[str]) -> list[str]:
     """Tests by name, each once; those that differ in their degrees of freedom alone as one, from the fewest to the most."""
     found: dict[str, list[float]] = {}
     for method in methods:
-        before, bracket, number = method.partition(" (")
+        before, _, number = method.partition(" (")
         freedom = re.fullmatch(r"([\d.]+) degrees of freedom\)", number)
         found.setdefault(before if freedom else method, []).extend([float(freedom[1])] if freedom else [])
     return [
