@@ -329,10 +329,10 @@ def test_unequal_trials_are_told() -> None:
 def test_tests_that_differ_in_their_degrees_of_freedom_alone_are_named_once():
     from etude.reporting.study_words import merged
 
-    t = "groups of items x seeds standard error, Satterthwaite t"
+    t, other = "groups of items x seeds standard error, Satterthwaite t", "McNemar mid-p (3 won, 6 lost)"
     given = [
         f"{t} (3.3 degrees of freedom)",
-        "McNemar mid-p (3 won, 6 lost)",
+        other,
         f"{t} (12.4 degrees of freedom)",
         f"{t} (2.5 degrees of freedom)",
     ]
