@@ -16,7 +16,7 @@ import torch
 from contracts.test_packing_contract import rows
 from etude import checkpoints, launching, sharding, training
 from etude.failures import RecipeError, Stopped
-from etude.sharding import Launch, zero
+from etude.sharding import SHARDINGS, Launch, zero
 from etude.sharding.fsdp import Fsdp
 from etude.sharding.zero import Zero
 from etude.steps import Tune
@@ -129,7 +129,7 @@ def test_a_checkpoint_passes_between_divided_and_whole(small, tmp_path, first):
         together(tmp_path / "meet", part)
     last = checkpoints.newest(tmp_path / "run" / "checkpoints")
     assert last.step == 4
-    assert apart(checkpoints.weights_of(last).weights, weights(model)) < CLOSE
+    assert apart(checkpoints.weights_of(last), weights(model)) < CLOSE
 
 
 def test_weights_put_back_behind_a_pass_without_gradients_stay(small, tmp_path):
@@ -162,7 +162,7 @@ def test_an_overflow_in_one_process_s_part_is_passed_over_by_all(small, tmp_path
     assert not math.isfinite(found[1])
     assert math.isfinite(found[0])
     assert math.isfinite(found[2])
-    saved = [checkpoints.weights_of(checkpoints.read(tmp_path / "run" / "checkpoints" / f"step-{step:06d}")).weights for step in (1, 2, 3)]
+    saved = [checkpoints.weights_of(checkpoints.read(tmp_path / "run" / "checkpoints" / f"step-{step:06d}")) for step in (1, 2, 3)]
     assert apart(saved[0], saved[1]) == 0, "no process changed a weight"
     assert 0 < apart(saved[1], saved[2]) < 1
     state = torch.load(checkpoints.newest(tmp_path / "run" / "checkpoints").folder / "state.pt", weights_only=True)
@@ -220,12 +220,16 @@ def test_what_does_not_go_with_a_divided_model(small, tmp_path):
 # ---- names, and what accelerate says ---------------------------------------------------------------
 
 
+def named(given):
+    return SHARDINGS.chosen(given, "--sharding")
+
+
 def test_a_sharding_by_its_name_and_back():
-    assert sharding.named("fsdp") == Fsdp()
-    offloaded = sharding.named("{type: fsdp, offload: true}")
+    assert named("fsdp") == Fsdp()
+    offloaded = named("{type: fsdp, offload: true}")
     assert offloaded == Fsdp(offload=True)
-    assert sharding.named(sharding.plain(offloaded)) == offloaded
-    assert sharding.named("deepspeed").config == {"zero_optimization": {"stage": 2}}
+    assert named(SHARDINGS.plain(offloaded)) == offloaded
+    assert named("deepspeed").config == {"zero_optimization": {"stage": 2}}
 
 
 @pytest.mark.parametrize(
@@ -235,12 +239,12 @@ def test_a_sharding_by_its_name_and_back():
         ("{type: fsdp, ofload: true}", "unknown key 'ofload'"),
         ("{type: fsdp", "not YAML"),
         ("3", "no sharding named"),
-        ("{type: fsdp, offload: maybe}", "offload Input should be a valid boolean"),
+        ("{type: fsdp, offload: maybe}", "offload: Input should be a valid boolean"),
     ],
 )
 def test_a_sharding_that_is_none(given, words):
     with pytest.raises(RecipeError) as error:
-        sharding.named(given)
+        named(given)
     assert words in str(error.value)
 
 

@@ -279,7 +279,7 @@ def test_the_best_weights_keep_the_ranks_they_had(tiny, tmp_path):
     """Weights of a step before ranks fell, put back as the loop does with the best: nothing of them is cut on saving."""
     method = Adalora(init_r=6, target_r=2)
     model, outcome = training.train(tiny("llama"), DATA, tune(method, epochs=3, save_every=1, keep_last=9), tmp_path)
-    early = checkpoints.weights_of(checkpoints.read(tmp_path / "checkpoints" / "step-000002")).weights
+    early = checkpoints.weights_of(checkpoints.read(tmp_path / "checkpoints" / "step-000002"))
     with torch.no_grad():
         for name, weight in checkpoints.learning(model).items():
             weight.copy_(early[name])

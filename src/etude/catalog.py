@@ -13,13 +13,21 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from etude.failures import nearest
+from etude.failures import RecipeError, nearest
 
 NOTES: list[str] = []
 """Notes for the user (today's name of an old spelling), in the order met; the command line prints them."""
@@ -126,6 +134,27 @@ class Catalog(Mapping[str, type[Any]]):
             "unknown_name", "no {kind} named '{name}'{hint}", {"kind": self.kind, "name": name, "hint": nearest(name, self.entries)}
         )
 
+    def chosen(self, given: str | Mapping[str, Any], option: str) -> Any:
+        """What a command's `option` means: a name, or settings in YAML such as `{type: NAME, key: value}`. Raises RecipeError."""
+        import yaml
+
+        try:
+            raw = yaml.safe_load(given) if isinstance(given, str) else given
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{option} {given!r}: not YAML") from error
+        if not isinstance(raw, str | Mapping):
+            raise RecipeError(f"{option}: no {self.kind} named {given!r}{nearest(str(given), self.entries)}")
+        try:
+            return TypeAdapter(Annotated[Any, self]).validate_python(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RecipeError(f"{option}: {f'{place}: ' if place else ''}{first['msg']}") from error
+
+    def plain(self, thing: Any) -> dict[str, Any]:
+        """The settings, as plain data, that mean this instance."""
+        return {"type": self.name_of(thing), **thing.model_dump(mode="json")}
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def build(given: Any, validate: Callable[[Any, type[Any]], Any]) -> Any:
             if isinstance(given, str):
@@ -144,12 +173,9 @@ class Catalog(Mapping[str, type[Any]]):
         def validate(fields: Any, kind: type[Any]) -> Any:
             return kind.__pydantic_validator__.validate_python(fields)
 
-        def dump(thing: Any) -> dict[str, Any]:
-            return {"type": self.name_of(thing), **thing.model_dump(mode="json")}
-
         return core_schema.no_info_plain_validator_function(
             lambda given: build(given, validate),
-            serialization=core_schema.plain_serializer_function_ser_schema(dump),
+            serialization=core_schema.plain_serializer_function_ser_schema(self.plain),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

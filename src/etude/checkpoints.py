@@ -130,11 +130,11 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, step, json.loads((path / "progress.json").read_text()))
 
 
-def weights_of(checkpoint: Checkpoint) -> State:
-    """The checkpoint's weights, without an optimizer."""
+def weights_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The checkpoint's weights, by name."""
     from safetensors.torch import load_file
 
-    return State(load_file(str(checkpoint.folder / "weights.safetensors")), {})
+    return load_file(str(checkpoint.folder / "weights.safetensors"))  # type: ignore[no-any-return]
 
 
 def restore(checkpoint: Checkpoint, put: Callable[[State], None], scaler: Any = None) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def restore(checkpoint: Checkpoint, put: Callable[[State], None], scaler: Any = 
 
     state = torch.load(checkpoint.folder / "state.pt", weights_only=True)
     files = checkpoint.folder / FILES
-    put(State(weights_of(checkpoint).weights, state["optimizer"], files if files.is_dir() else None))
+    put(State(weights_of(checkpoint), state["optimizer"], files if files.is_dir() else None))
     if scaler and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"]["cpu"])

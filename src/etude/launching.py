@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude import distributed, failures, journal, sharding
+from etude import distributed, failures, journal
 from etude.catalog import note
 from etude.engines.processes import cores, devices, limited
 from etude.failures import Failure, RecipeError, Stopped
-from etude.sharding import Launch
+from etude.sharding import SHARDINGS, Launch
 from etude.training import stopping
 
 WORKER = "etude.tuning_worker"
@@ -60,7 +60,7 @@ def tuned(folder: Path, launch: Launch, told: Told) -> dict[str, Any]:
     Raises what the processes raised; Stopped after a signal (here, or one that killed a process); a Failure with the exit code of
     a process that ended otherwise. In every case the newest checkpoint stands and the same command goes on from there.
     """
-    processes, divided = launch.processes, sharding.plain(launch.sharding) if launch.sharding else None
+    processes, divided = launch.processes, SHARDINGS.plain(launch.sharding) if launch.sharding else None
     with tempfile.TemporaryDirectory(prefix="etude-tune-") as name, stopping() as came:
         place = Path(name)
         journal.write_json(place / "job.json", {"folder": str(folder.resolve()), "parent": os.getpid(), "sharding": divided})

@@ -286,7 +286,8 @@ def train(
     last = newest(folder, group)
     taken = last.step if last else len(steps)
     if 0 < best.step < taken:
-        stepper.restore(checkpoints.weights_of(checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}")))
+        best_one = checkpoints.read(folder / "checkpoints" / f"step-{best.step:06d}")
+        stepper.restore(checkpoints.State(checkpoints.weights_of(best_one), {}))
         side = "highest" if tune.higher() else "lowest"
         named = f"its validation loss {best.value:.4f}" if tune.best_by == LOSS else f"its {tune.best_by} of {best.value:.4g}"
         note(f"the weights of step {best.step} are kept: {named} is the {side}")

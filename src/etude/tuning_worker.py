@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from etude import catalog, distributed, journal, launching, preparing, runs, sharding, tuning
+from etude import catalog, distributed, journal, launching, preparing, runs, tuning
 from etude.failures import Failure
 from etude.models import weights
 from etude.screen import Silent
-from etude.sharding import Launch
+from etude.sharding import SHARDINGS, Launch
 from etude.working import Student, Work
 
 INTERVAL = 0.2
@@ -75,7 +75,8 @@ def main(job: Path) -> int:
     os.dup2(2, 1)  # standard output is the command's
     rank, code = int(os.environ["RANK"]), 0
     try:
-        launch = Launch(group=distributed.join(), sharding=sharding.named(told["sharding"]) if told["sharding"] else None)
+        divided = SHARDINGS.chosen(told["sharding"], "--sharding") if told["sharding"] else None
+        launch = Launch(group=distributed.join(), sharding=divided)
         outcome: dict[str, Any] = {"facts": tune(Path(told["folder"]), launch, job.parent)}
         distributed.leave()
     except Failure as failure:

@@ -28,7 +28,7 @@ def launch_of(processes: int, divided: str | None) -> Launch:
     from etude import distributed, sharding
 
     configured = sharding.from_environment()
-    return sharding.Launch(processes, distributed.join(), sharding.named(divided) if divided else configured)
+    return sharding.Launch(processes, distributed.join(), sharding.SHARDINGS.chosen(divided, "--sharding") if divided else configured)
 
 
 @app.command()

@@ -21,6 +21,7 @@ def study(
 ) -> None:
     """Run a controlled experiment: every arm with every seed on the same rows, and a verdict. Again = resume."""
     from etude import studies
+    from etude.engines import ENGINES
     from etude.screen import printable, watcher
 
     chosen, where = studies.load(study, overrides or ())
@@ -28,6 +29,6 @@ def study(
     from etude.reporting.studied import results
     from etude.studies import running, telling
 
-    found = running.run(chosen, where, root / chosen.name, engine=telling.engine_of(engine), watch=watcher(quiet))
+    found = running.run(chosen, where, root / chosen.name, engine=ENGINES.chosen(engine, "--engine"), watch=watcher(quiet))
     print_notes()
     print_json(results(found)) if json else print(printable(telling.as_text(found, root / chosen.name)))

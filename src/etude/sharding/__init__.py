@@ -7,7 +7,7 @@ tensors, which any number of processes goes on from, divided or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from etude.catalog import Catalog
 from etude.checkpoints import State
 from etude.distributed import ALONE, Group
-from etude.failures import RecipeError, nearest
 from etude.steps import Tune
 
 if TYPE_CHECKING:
@@ -90,34 +89,6 @@ class Launch:
 
 HERE = Launch()
 """In this process alone."""
-
-
-def named(given: str | Mapping[str, Any]) -> Sharding:
-    """The sharding of a name, or of settings (in YAML, where text) such as `{type: fsdp, offload: true}`; raises RecipeError."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        raw = yaml.safe_load(given) if isinstance(given, str) else given
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--sharding {given!r}: not YAML") from error
-    fields: Mapping[str, Any] = {"type": raw} if isinstance(raw, str) else raw if isinstance(raw, Mapping) else {}
-    name = str(fields.get("type"))
-    if name not in SHARDINGS:
-        raise RecipeError(f"--sharding: no sharding named {name!r}{nearest(name, SHARDINGS)}")
-    kind: Any = SHARDINGS[name]
-    try:
-        found: Sharding = kind.model_validate({key: value for key, value in fields.items() if key != "type"})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise RecipeError(f"--sharding {name}: {'.'.join(map(str, first['loc']))} {first['msg']}".replace("  ", " ")) from error
-    return found
-
-
-def plain(sharding: Sharding) -> dict[str, Any]:
-    """The settings that `named` makes this of."""
-    fields: Any = sharding
-    return {"type": SHARDINGS.name_of(sharding), **fields.model_dump(mode="json")}
 
 
 def from_environment() -> Sharding | None:

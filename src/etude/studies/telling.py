@@ -6,34 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.catalog import Settings
-from etude.engines import ENGINES, Engine
-from etude.failures import RecipeError, nearest
 from etude.reporting.studied import Studied
 from etude.reporting.study_words import sentence
 from etude.reporting.words import number, span
-
-
-def engine_of(given: str) -> Engine:
-    """The engine of a name, or of settings in YAML such as `{type: processes, slots: 2}`; raises RecipeError for neither."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        raw = yaml.safe_load(given)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--engine {given!r}: not YAML") from error
-    fields: Mapping[str, Any] = {"type": raw} if isinstance(raw, str) else raw if isinstance(raw, Mapping) else {}
-    name = fields.get("type")
-    if name not in ENGINES:
-        raise RecipeError(f"--engine: no engine named {name!r}{nearest(str(name), ENGINES)}")
-    kind: Any = ENGINES[str(name)]
-    try:
-        found: Engine = kind.model_validate({key: value for key, value in fields.items() if key != "type"})
-    except ValidationError as error:
-        raise RecipeError(f"--engine {name}: {error.errors(include_url=False)[0]['msg']}") from error
-    assert isinstance(found, Settings)
-    return found
 
 
 def as_text(found: Studied, folder: Path) -> str:
