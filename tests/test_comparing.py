@@ -174,11 +174,15 @@ def test_what_the_report_measured_is_taken_where_it_is_there(root: Path) -> None
     run(root, "b", 0.6, 2, card=True, tune={"epochs": 2})
     fresh = only(compare(["a", "b"], Wanted(metric="accuracy"), root)).metrics[0]
     kept = only(compare(["a", "b"], root=root)).metrics[0]
-    assert (kept.arms["a"].value, kept.against["b"].p, kept.signature) == (fresh.arms["a"].value, fresh.against["b"].p, fresh.signature)
+    assert (kept.arms["a"].value, kept.against["b"].p) == (fresh.arms["a"].value, fresh.against["b"].p)
+    assert kept.signature.endswith("labels:positive,negative|read:first-line"), "the card's"
+    assert fresh.signature.endswith("labels:negative,neutral,positive|read:first-line"), "the metric's own"
     card = json.loads((root / "b" / "scorecard.json").read_text())
     card["tasks"]["news"]["arms"]["tuned"]["accuracy"]["signature"] += "|version:0"
     card["tasks"]["news"]["arms"]["tuned"]["accuracy"]["stats"] = [[0, 1]] * ITEMS
     journal.write_json(root / "b" / "scorecard.json", card)
+    again = only(compare(["b", "a"], Wanted(metric="accuracy"), root)).metrics[0]
+    assert again.arms["b"] == fresh.arms["b"], "a metric that is asked for is measured, whatever a report says under its name"
     with pytest.raises(CheckFailed, match=r"other ways to measure accuracy: a has .*; b has .*version:0"):
         compare(["a", "b"], root=root)
     assert only(compare(["a", "b"], Wanted(force=True), root)).metrics[0].arms["b"].value == kept.arms["b"].value
@@ -190,11 +194,12 @@ def test_what_the_report_measured_is_taken_where_it_is_there(root: Path) -> None
         ({"items": 50}, "other items: 10 of the 60 of plain-0 are not in other"),
         (
             {"score": [{"task": "news", "sampling": {"temperature": 0.7}}]},
-            r"other decoding: plain-0 has .*temperature 0.0, the other .*temperature 0.7",
+            r"other decoding: plain-0 has .*temperature 0.0, other has .*temperature 0.7",
         ),
-        ({"score": [{"task": "news", "few_shot": 2}]}, "other worked examples in the prompt: plain-0 has 0, the other 2"),
-        ({"score": [{"task": "news", "cot": True}]}, "other reasoning asked for: plain-0 has as worded, the other yes"),
+        ({"score": [{"task": "news", "few_shot": 2}]}, "other worked examples in the prompt: plain-0 has 0, other has 2"),
+        ({"score": [{"task": "news", "cot": True}]}, "other reasoning asked for: plain-0 has as worded, other has yes"),
         ({"score": [{"task": "news", "metrics": [{"type": "accuracy", "read": "only"}]}]}, "other ways to measure accuracy"),
+        ({"format": "alpaca"}, "other format of the prompt: plain-0 has type auto.*, other has type alpaca"),
     ],
 )
 def test_what_is_not_comparable_is_refused_or_said(root: Path, changes: dict[str, Any], why: str) -> None:
@@ -309,14 +314,59 @@ def test_files_that_are_not_comparable(tmp_path: Path) -> None:
             r"other references: of 30 items in .* \(000, 002, 004, \.\.\.\)",
         ),
         ("questions", [{**row, "question": "Which?"} for row in rows], "other questions: of 60 items"),
+        ("before", [{**row, "before": [{"role": "system", "content": "Be short."}]} for row in rows], ""),
         ("drawn", [{**row, "outputs": row["outputs"] * 3} for row in rows], "other numbers of answers an item: 1 in .*, 3 in"),
     ):
+        path = written(tmp_path, f"{name}.jsonl", other)
+        if not why:  # what only one of two files says is not known of the other
+            compare([mine, path], Wanted(metric="exact_match"))
+            continue
         with pytest.raises(CheckFailed, match=why):
-            compare([mine, written(tmp_path, f"{name}.jsonl", other)], Wanted(metric="exact_match"))
+            compare([mine, path], Wanted(metric="exact_match"))
         assert only(compare([mine, str(tmp_path / f"{name}.jsonl")], Wanted(metric="exact_match", force=True))).items == len(other)
     none = written(tmp_path, "none.jsonl", [{**row, "id": "x" + row["id"]} for row in rows])
     with pytest.raises(DataError, match="no item in common"):
         compare([mine, none], Wanted(metric="exact_match", force=True))
+
+
+def test_what_was_asked_is_compared_however_it_is_written(tmp_path: Path) -> None:
+    def asked(name: str, **more: Any) -> str:
+        return written(tmp_path, name, [{"id": str(n), "output": "a", "reference": "b", **more} for n in range(9)])
+
+    silent = asked("silent.jsonl")
+    polite = asked("polite.jsonl", messages=[{"role": "user", "content": "Please?"}])
+    curt = asked("curt.jsonl", messages=[{"role": "user", "content": "Now."}])
+    with pytest.raises(CheckFailed, match=r"other questions: of 9 items in .*curt.jsonl and .*polite.jsonl"):
+        compare([silent, polite, curt], Wanted(metric="exact_match"))
+
+
+def test_a_system_prompt_is_part_of_what_a_run_was_asked(root: Path) -> None:
+    rows = [{**row, "before": [{"role": "system", "content": "Be short."}]} for row in answered(0.9, 4)]
+    journal.write_rows(run(root, "told", 0.9) / "predictions" / "news.tuned.jsonl", rows)
+    with pytest.raises(CheckFailed, match="other questions: of 60 items in told and plain-0"):
+        compare(["plain-0", "told"], root=root)
+
+
+def test_groups_that_are_not_the_same(tmp_path: Path) -> None:
+    rows = answered(0.5, 1)
+    mine = written(tmp_path, "mine.jsonl", [{**row, "page": n // 5} for n, row in enumerate(rows)])
+    other = written(tmp_path, "other.jsonl", [{**row, "page": n // 4} for n, row in enumerate(answered(0.6, 2))])
+    with pytest.raises(CheckFailed, match=r"other groups: page is not the same in .*other.jsonl"):
+        compare([mine, other], Wanted(metric="exact_match", group="page"))
+    with pytest.raises(RecipeError, match="--group paeg"):
+        compare([mine, other], Wanted(metric="exact_match", group="paeg"))
+
+
+def test_ways_to_measure_that_differ_after_all(tmp_path: Path) -> None:
+    mine = written(tmp_path, "mine.jsonl", answered(0.5, 1))
+    twice = written(tmp_path, "twice.jsonl", [{**row, "references": [*row["references"], "x"]} for row in answered(0.5, 2)])
+    told = only(compare([mine, twice], Wanted(metric="exact_match", force=True)))
+    assert any(text.startswith("other ways to measure exact_match: ") and "nrefs:2" in text for text in told.forced)
+
+
+def test_a_comma_in_a_file_name(tmp_path: Path) -> None:
+    words = [f"{name}={written(tmp_path, f'{name},1.jsonl', answered(0.5, 1))}" for name in ("a", "b")]
+    assert [len(one.places) for one in arms_of(words, tmp_path)] == [1, 1]
 
 
 def test_several_answers_an_item_are_averaged_first(tmp_path: Path) -> None:
@@ -346,6 +396,17 @@ def test_scores_that_stand_in_files(tmp_path: Path) -> None:
     told = only(compare([a, nan]))
     assert told.metrics[0].against["nan"].verdict.startswith("cannot test: 1 of 40 items")
     json.dumps(wording.as_json([told]), allow_nan=False)
+    none = written(tmp_path, "none.jsonl", [{"id": i, "score": None} for i in range(40)])
+    with pytest.raises(DataError, match=r"none\.jsonl:1: 'score' must be a number, not None"):
+        compare([none, written(tmp_path, "text.jsonl", [{"id": i, "score": "1"} for i in range(40)])])
+    huge = written(tmp_path, "huge.jsonl", [{"id": i, "score": 10**400} for i in range(40)])
+    with pytest.raises(DataError, match=r"huge\.jsonl:1: 'score' is a number of 401 digits"):
+        compare([huge, a])
+    copies = [written(tmp_path, f"copy{n}.jsonl", [{"id": i, "score": s} for i, s in enumerate(low)]) for n in range(2)]
+    noisy = [written(tmp_path, f"n{n}.jsonl", [{"id": i, "score": s + draw.normal()} for i, s in enumerate(low)]) for n in range(2)]
+    notes = only(compare([f"x={','.join(copies)}", f"y={','.join(noisy)}"])).notes
+    assert "the 2 runs of x give the same answers" in notes[0]
+    assert not any("runs of y" in note for note in notes)
     with pytest.raises(RecipeError, match="--lower is for scores"):
         compare([a, b], Wanted(metric="accuracy", lower=True))
 

@@ -12,6 +12,7 @@ from etude.comparison import Interval, compare, interval, mid_p, smallest_differ
 from etude.metrics.classification import Accuracy
 from etude.metrics.confusion import F1
 from etude.metrics.overlap import Bleu, Chrf
+from etude.metrics.probabilities import BitsPerToken
 from etude.metrics.rouge import RougeL
 from etude.records import Prediction
 
@@ -267,6 +268,51 @@ def test_corpus_scores_that_cannot_be_tested() -> None:
     assert one.interval == Interval(-100, 100)
     assert interval(stats[:1], Bleu()) == Interval(0, 100)
     assert compare(stats[:0], stats[:0], Bleu()).verdict == "cannot test: there are no items"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_score_that_is_no_number_is_no_verdict() -> None:
+    draw = np.random.default_rng(5)
+    some = np.c_[draw.random(20) * 10, draw.integers(3, 9, 20)].astype(float)
+    none = np.zeros((20, 2))
+    for base, tuned in ((none, some), (some, none), (none, np.where(np.arange(20)[:, None] < 1, some, 0.0))):
+        for arms in ((base, tuned), (np.stack([base, base]), np.stack([tuned, tuned + 0.1]))):
+            assert compare(*arms, BitsPerToken()).verdict.startswith("cannot test: the metric has no finite value"), "no tokens at all"
+        assert not np.isnan(interval(base, BitsPerToken()).low)
+    few = np.where(np.arange(20)[:, None] < 2, some, 0.0)
+    assert compare(few, few * [1.5, 1], BitsPerToken()).verdict == "cannot test: the metric has no finite value for some draws of the items"
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_no_draw_moves_a_score_nothing_is_equivalent() -> None:
+    def told(words: str) -> np.ndarray:
+        return Bleu().stats([Prediction(str(n), (words,), ("one two three four five",)) for n in range(20)])
+
+    found = compare(told("six seven"), told("eight nine ten"), Bleu(), margin=1)
+    assert found.verdict == "cannot test: nothing varies: no draw of the items moves the difference"
+    assert found.equivalent is False
+    sure = compare(told("six seven"), told("one two three four five"), Bleu())
+    assert sure.verdict.startswith("better: +100.00")
+    assert np.isnan(sure.smallest)
+    alike = compare(items([0.1] * 20), items([0.3] * 20), RougeL())
+    assert alike.verdict.startswith("better: +0.200")
+    assert np.isnan(alike.smallest)
+
+
+def test_no_difference_larger_than_there_can_be_is_promised() -> None:
+    draw = np.random.default_rng(1)
+    base, tuned = (items(draw.random(8))[None].repeat(2, 0) for _ in "ab")
+    base[1, :, 0] -= 0.4
+    tuned[1, :, 0] += 0.4
+    found = compare(base, tuned, RougeL())
+    assert found.smallest == np.inf
+    assert found.verdict == "no difference shown; too little to have seen one"
+
+
+def test_all_right_in_few_groups_is_less_sure_than_in_many_items() -> None:
+    right = items([1] * 100)
+    assert interval(right, Accuracy(), groups=[n // 20 for n in range(100)]) == wilson(5, 5)
+    assert interval(np.stack([right, right]), Accuracy()) == wilson(100, 100)
 
 
 def test_arms_of_different_lengths_are_refused() -> None:

@@ -261,13 +261,24 @@ def test_slices_are_exploratory() -> None:
     tuned = base.copy()
     tuned[1:40:2] = 1
     names = ["short"] * 40 + ["long"] * 80
-    told = compare_slices(rows(base), rows(tuned), Accuracy(), names)
+    found = compare_slices(rows(base), {"tuned": rows(tuned), "same": rows(base)}, Accuracy(), names)
+    assert {one.family for one in found.values()} == {4}  # arms x slices are one family
+    told = {name: one for (arm, name), one in found.items() if arm == "tuned"}
     assert told["short"].verdict.startswith("better: +0.500")
     assert "q < .001" in told["short"].verdict
     assert told["short"].label == "exploratory; these checkpoints only"
     assert told["long"].verdict.startswith("cannot test")
     one = compare(rows(base[:40]), rows(np.where(np.arange(40) < 14, 1, base[:40])), Accuracy())
     assert exploratory({"a": one})["a"].adjusted == one.p
+    assert exploratory(exploratory({"a": one}))["a"].label == "exploratory; these checkpoints only"
+
+
+def test_slices_know_of_groups() -> None:
+    draw = np.random.default_rng(3)
+    pages = [f"page {n // 5}" for n in range(120)]
+    base, tuned = draw.integers(0, 2, 120).astype(float), np.repeat(draw.integers(0, 2, 24), 5).astype(float)
+    found = compare_slices(rows(base), {"a": rows(tuned)}, Accuracy(), ["x"] * 60 + ["y"] * 60, groups=pages)
+    assert {name: one.groups for (_, name), one in found.items()} == {"x": 12, "y": 12}
 
 
 def test_equivalence_needs_a_margin_and_a_narrow_interval() -> None:

@@ -7,6 +7,7 @@ questions and numbers of answers are checked. Nothing is written.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,10 +86,15 @@ def compare(words: Sequence[str], wanted: Wanted | None = None, root: Path = Pat
     Raises RecipeError for words and options that name nothing, DataError for answers that cannot be read, and CheckFailed, with all
     reasons, for arms that are not comparable, unless `force` is set.
     """
+    return compare_arms(arms_of(words, root), wanted)
+
+
+def compare_arms(arms: Sequence[Arm], wanted: Wanted | None = None) -> list[Compared]:
+    """The same of arms whose places are known."""
     wanted = wanted or Wanted()
     if wanted.margin is not None and not 0 < wanted.margin < math.inf:
         raise RecipeError(f"--margin {wanted.margin:g}: the largest difference that does not matter is above 0")
-    arms = leading(arms_of(words, root), wanted.baseline)
+    arms = leading(arms, wanted.baseline)
     opened = {place: Run(place) for arm in arms for place in arm.places if place.is_run}
     given = metric_of(wanted, opened)
     tasks = tasks_of(opened, wanted.task)
@@ -101,7 +107,7 @@ def compare(words: Sequence[str], wanted: Wanted | None = None, root: Path = Pat
     return [replace(one, notes=(*hints, *one.notes)) for one in found]
 
 
-def leading(arms: tuple[Arm, ...], baseline: str | None) -> tuple[Arm, ...]:
+def leading(arms: Sequence[Arm], baseline: str | None) -> Sequence[Arm]:
     """The arms with the baseline first."""
     if baseline is None:
         return arms
@@ -151,22 +157,21 @@ def on_task(task: str, sheets: checks.Sheets, wanted: Wanted, given: Metric | No
     if wanted.primary in metrics:
         metrics = {wanted.primary: metrics[wanted.primary], **metrics}
     ids = sorted(set.intersection(*(set(sheet.rows) for sheet in every)))
-    reasons = [*reasons, *checks.differences(sheets), *unlike]
-    if reasons and not wanted.force:
-        listed = "\n".join(f"  {reason}" for reason in reasons)
-        where = f" on {task}" if task else ""
-        raise CheckFailed(
-            f"the arms are not comparable{where}:\n{listed}\n--force compares them, and the verdict says so", {"reasons": reasons}
-        )
+    key = wanted.group if wanted.group is not None else automatic_group(every)
+    groups, ungrouped = groups_of(every, ids, key) if key and ids else (None, [])
+    reasons = [*reasons, *checks.differences(sheets), *unlike, *ungrouped]
+    refuse(task, reasons, wanted.force)
     if not ids:
         raise DataError(f"the arms have no item in common{f' in {task}' if task else ''}: nothing can be paired")
-    key = wanted.group if wanted.group is not None else automatic_group(every)
-    groups = groups_of(every, ids, key) if key else None
     first = next(iter(sheets))
     measured: list[Measured] = []
     for place, (name, metric) in enumerate(metrics.items()):
-        stats, signature = statistics(sheets, name, metric, ids)
+        # a metric that was asked for is measured as asked, whatever a run's own report says under its name
+        signature = metric.signature([every[0].rows[id] for id in ids]) if given is not None else None
+        stats, signature, others = statistics(sheets, name, metric, ids, signature)
+        reasons += others
         measured.append(measure(name, metric, signature, stats, groups, wanted.margin if place == 0 else None, planned=place == 0))
+    refuse(task, reasons, wanted.force)
     return Compared(
         task=task,
         baseline=first,
@@ -179,6 +184,16 @@ def on_task(task: str, sheets: checks.Sheets, wanted: Wanted, given: Metric | No
     )
 
 
+def refuse(task: str, reasons: Sequence[str], force: bool) -> None:
+    """Raise CheckFailed where there are reasons, unless it is forced."""
+    if reasons and not force:
+        listed = "\n".join(f"  {reason}" for reason in reasons)
+        raise CheckFailed(
+            f"the arms are not comparable{f' on {task}' if task else ''}:\n{listed}\n--force compares them, and the verdict says so",
+            {"reasons": list(reasons)},
+        )
+
+
 def metrics_of(every: Sequence[Sheet], given: Metric | None, wanted: Wanted) -> tuple[dict[str, Metric], list[str]]:
     """The metrics to compare in, the primary one first, and what speaks against them: settings or versions that differ."""
     first = every[0]
@@ -187,7 +202,8 @@ def metrics_of(every: Sequence[Sheet], given: Metric | None, wanted: Wanted) -> 
         return {str(wanted.metric): preparing.with_labels(given, labels)}, []
     if any(not sheet.place.is_run for sheet in every):
         if all("score" in row.fields for sheet in every for row in sheet.rows.values()):
-            most = max(abs(float(row.fields["score"])) for sheet in every for row in sheet.rows.values() if is_number(row.fields["score"]))
+            numbers = [row.fields["score"] for sheet in every for row in sheet.rows.values() if is_number(row.fields["score"])]
+            most = max((abs(float(one)) for one in numbers), default=1.0)
             scores: Any = Given(wanted.lower, scale=1.0 if most <= 1 else 100.0)
             return {"score": scores}, []
         raise RecipeError("files of predictions need --metric NAME (or a number under 'score' in every line)")
@@ -206,24 +222,27 @@ def metrics_of(every: Sequence[Sheet], given: Metric | None, wanted: Wanted) -> 
 
 def is_number(value: Any) -> bool:
     """Whether a cell is a finite number; the metric refuses others, with their line."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def statistics(sheets: checks.Sheets, name: str, metric: Metric, ids: Sequence[str]) -> tuple[dict[str, np.ndarray], str]:
-    """Arm -> (seeds, items, k), all made in the first sheet's way, and its signature."""
-    signature: str | None = None
-    found = {}
+def statistics(
+    sheets: checks.Sheets, name: str, metric: Metric, ids: Sequence[str], signature: str | None
+) -> tuple[dict[str, np.ndarray], str, list[str]]:
+    """Arm -> (seeds, items, k), all made in one way (None: the first sheet's), its signature, and why it is another way after all."""
+    found, others = {}, []
     for arm, own in sheets.items():
         tables = []
         for sheet in own:
             table, made = sheet.measured(name, metric, ids, signature)
             signature = signature or made
+            if made != signature:
+                others.append(f"other ways to measure {name}: {signature}, and of {sheet.place.text} {made}")
             tables.append(table)
         found[arm] = np.stack(tables) if len({table.shape for table in tables}) == 1 else None
     widths = {stats.shape[1:] for stats in found.values() if stats is not None}
     if len(widths) != 1 or any(stats is None for stats in found.values()):
         raise DataError(f"{name}: the arms' statistics have different columns (other labels, say), and cannot be paired")
-    return {arm: stats for arm, stats in found.items() if stats is not None}, signature or ""
+    return {arm: stats for arm, stats in found.items() if stats is not None}, signature or "", others
 
 
 def measure(
@@ -259,27 +278,38 @@ def automatic_group(every: Sequence[Sheet]) -> str:
     return fields.pop() or "" if len(fields) == 1 else ""
 
 
-def groups_of(every: Sequence[Sheet], ids: Sequence[str], key: str) -> list[str]:
-    """Each item's group, from the first arm's rows, or those of the first arm that has the field."""
+def groups_of(every: Sequence[Sheet], ids: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+    """Each item's group by the first sheet that has the field, and which other sheets say otherwise."""
     failure: RecipeError | None = None
+    groups: list[str] = []
+    others = []
     for sheet in every:
         try:
             found = sheet.groups(key)
         except RecipeError as error:
             failure = failure or error
-        else:
-            return [found[id] for id in ids]
-    raise failure or RecipeError(f"--group {key}: there is no such field")
+            continue
+        own = [found[id] for id in ids]
+        if groups and own != groups:
+            others.append(f"other groups: {key} is not the same in {sheet.place.text}")
+        groups = groups or own
+    if not groups:
+        raise failure or RecipeError(f"--group {key}: there is no such field")
+    return groups, others
 
 
 def notes(sheets: checks.Sheets) -> list[str]:
     """What else a reader should know."""
     found = []
     for arm, own in sheets.items():
-        answers = [{id: row.outputs for id, row in sheet.rows.items()} for sheet in own]
+        answers = [{id: (row.outputs, row.fields.get("score")) for id, row in sheet.rows.items()} for sheet in own]
         if any(sheet.place.whose not in ("", "tuned") for sheet in own):
             continue  # a start model's answers are the same in every run
-        if len(own) > 1 and any(row.outputs for row in own[0].rows.values()) and all(one == answers[0] for one in answers[1:]):
+        if (
+            len(own) > 1
+            and any(outputs or score is not None for outputs, score in answers[0].values())
+            and all(one == answers[0] for one in answers[1:])
+        ):
             found.append(f"the {len(own)} runs of {arm} give the same answers: their seeds made no difference, or they are copies")
     if any(not sheet.how for own in sheets.values() for sheet in own if not sheet.place.is_run):
         found.append("how the answers in files were decoded and asked for is not known here")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from etude.comparing.naming import Arm, Place
 from etude.comparing.sheets import Run, Sheet, seed_differences
@@ -52,23 +53,31 @@ def hints(arms: Sequence[Arm], opened: Mapping[Place, Run]) -> list[str]:
 
 
 def differences(sheets: Sheets) -> list[str]:
-    """Why the answers to one task are not comparable: each sheet against the first."""
+    """Why the answers to one task are not comparable: each sheet against the first that says something of the matter."""
     every = [sheet for own in sheets.values() for sheet in own]
-    first, reasons = every[0], list[str]()
+    reasons = list[str]()
     for other in every[1:]:
-        reasons += other_items(first, other)
-        for what in first.how.keys() & other.how.keys():
+        reasons += other_items(every[0], other)
+    reasons += other_texts("references", every, lambda sheet: {id: row.references for id, row in sheet.rows.items() if row.references})
+    reasons += other_texts("questions", every, Sheet.questions)
+    for what in dict.fromkeys(what for sheet in every for what in sheet.how):
+        first, *others = [sheet for sheet in every if what in sheet.how]
+        for other in others:
             if first.how[what] != other.how[what]:
-                reasons.append(f"other {what}: {first.place.text} has {apart(first.how[what], other.how[what])}")
-        if drawn(first) != drawn(other) and drawn(first) and drawn(other):
+                one, two = apart(first.how[what], other.how[what])
+                reasons.append(f"other {what}: {first.place.text} has {one}, {other.place.text} has {two}")
+    first, *others = [sheet for sheet in every if drawn(sheet)] or [every[0]]
+    for other in others:
+        if drawn(first) != drawn(other):
             reasons.append(f"other numbers of answers an item: {drawn(first)} in {first.place.text}, {drawn(other)} in {other.place.text}")
     return list(dict.fromkeys(reasons))
 
 
-def apart(left: str, right: str) -> str:
+def apart(left: str, right: str) -> tuple[str, str]:
     """Two settings in words, without what they share."""
     one, two = left.split(", "), right.split(", ")
-    return f"{', '.join(part for part in one if part not in two)}, the other {', '.join(part for part in two if part not in one)}"
+    mine, theirs = [part for part in one if part not in two], [part for part in two if part not in one]
+    return ", ".join(mine) or "nothing of the kind", ", ".join(theirs) or "nothing of the kind"
 
 
 def drawn(sheet: Sheet) -> int:
@@ -77,22 +86,32 @@ def drawn(sheet: Sheet) -> int:
 
 
 def other_items(first: Sheet, other: Sheet) -> list[str]:
-    """Items, references or questions that are not the same in two sheets."""
+    """Items that are not in both sheets."""
     reasons = []
     for here, there in ((first, other), (other, first)):
         if missing := [id for id in here.rows if id not in there.rows]:
             reasons.append(
                 f"other items: {len(missing)} of the {len(here.rows)} of {here.place.text} are not in {there.place.text} ({few(missing)})"
             )
-    shared = [id for id in first.rows if id in other.rows]
-    both = (first.rows, other.rows)
-    wrong = [id for id in shared if all(rows[id].references for rows in both) and both[0][id].references != both[1][id].references]
-    if wrong:
-        reasons.append(f"other references: of {len(wrong)} items in {other.place.text} and {first.place.text} ({few(wrong)})")
-    asked, told = first.questions(), other.questions()
-    if unlike := [id for id in shared if id in asked and id in told and asked[id] != told[id]]:
-        reasons.append(f"other questions: of {len(unlike)} items in {other.place.text} and {first.place.text} ({few(unlike)})")
     return reasons
+
+
+def other_texts(what: str, every: Sequence[Sheet], texts_of: Callable[[Sheet], Mapping[str, Any]]) -> list[str]:
+    """Items of which two sheets both say something, and not the same; of mappings the keys that both have count."""
+    reasons = []
+    told = [(sheet, own) for sheet in every if (own := texts_of(sheet))]
+    for sheet, own in told[1:]:
+        first, known = told[0]
+        if unlike := [id for id in known if id in own and apart_in(known[id], own[id])]:
+            reasons.append(f"other {what}: of {len(unlike)} items in {sheet.place.text} and {first.place.text} ({few(unlike)})")
+    return reasons
+
+
+def apart_in(one: Any, two: Any) -> bool:
+    """Whether two values differ; mappings by the keys that both have."""
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return any(one[key] != two[key] for key in one if key in two)
+    return bool(one != two)
 
 
 def few(names: Sequence[str]) -> str:

@@ -79,7 +79,7 @@ def arm_of(word: str, root: Path) -> tuple[str, tuple[Place, ...]]:
     if not name or not rest:
         raise RecipeError(f"{word!r}: an arm is NAME=RUN or NAME=RUN,RUN,...")
     places = []
-    for part in rest.split(","):
+    for part in [rest] if place_of(rest, root) else rest.split(","):
         place = place_of(part, root) if part else None
         if place is None:
             raise missing(part, root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,9 @@ from etude.recipe import Recipe
 from etude.records import Prediction
 from etude.scoring import Task
 
+ASKED = ("question", "prompt", "before", "messages")
+"""The fields of a prediction that hold what was asked."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -37,6 +41,8 @@ class Given:
             value = prediction.fields.get("score")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise RowError(prediction.id, f"'score' must be a number, not {value!r:.60}")
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                raise RowError(prediction.id, f"'score' is a number of {len(str(value))} digits")
             row[0] = value
         return table
 
@@ -82,10 +88,11 @@ class Sheet:
         except DataError as error:
             raise DataError(f"{self.path}: {error} (metric {name})") from error
 
-    def questions(self) -> dict[str, str]:
-        """What each item asks, where the rows say so."""
-        found = {id: row.fields.get("question", row.fields.get("prompt")) for id, row in self.rows.items()}
-        return {id: text for id, text in found.items() if isinstance(text, str)}
+    def questions(self) -> dict[str, dict[str, Any]]:
+        """What each item asks, and what is said before, where the rows say so."""
+        found = {id: {key: row.fields[key] for key in ASKED if row.fields.get(key)} for id, row in self.rows.items()}
+        known: dict[str, Any] = {"before": []} if self.how else {}  # of a run that asked, nothing said before is known to be nothing
+        return {id: {**known, **asked} for id, asked in found.items() if asked}
 
     def groups(self, key: str) -> dict[str, str]:
         """Each item's value of a field: of its line, or of the run's row. Raises RecipeError where an item has none."""
@@ -171,6 +178,7 @@ class Run:
         shots = task.shots if self.place.whose == "few_shot" else task.few_shot
         return {
             "decoding": ", ".join(f"{key} {value}" for key, value in sampling.items()),
+            "format of the prompt": ", ".join(f"{key} {value}" for key, value in self.recipe.dump()["format"].items()),
             "worked examples in the prompt": str(shots),
             "reasoning asked for": {None: "as worded", True: "yes", False: "no"}[task.cot],
         }

@@ -76,6 +76,8 @@ def table(one: Compared, metric: Measured) -> list[str]:
 
 def number(value: float, scale: float, sign: bool = False) -> str:
     """A score as people read it."""
+    if math.isnan(value):
+        return "-"
     digits = 4 if scale <= 1 else 2
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
 

@@ -28,7 +28,8 @@ def interval(stats: np.ndarray, metric: Metric, seed: int = 0, *, groups: Sequen
     if items == 1 or (codes is not None and not codes.any()):
         return whole
     if of == "corpus" and seeds == 1:
-        return percentiles(drawing.resampled(metric, seed, summed(arm[0], codes))[0])
+        scores = drawing.resampled(metric, seed, summed(arm[0], codes))[0]
+        return percentiles(scores) if np.isfinite(scores).all() else whole
     own = values(arm, metric, of == "corpus")
     if not np.isfinite(own).all():
         return whole
@@ -37,6 +38,7 @@ def interval(stats: np.ndarray, metric: Metric, seed: int = 0, *, groups: Sequen
         own = np.concatenate([own, own])  # a second seed that is the same adds nothing
     found = spread([own], codes)
     if of == "binary" and found.error == 0:  # all right, or all wrong: not sure for that
-        return wilson(middle * items, items)
+        units = items if codes is None else int(codes.max()) + 1
+        return wilson(middle * units, units)
     between = t_interval(middle, found.error, found.df)
     return Interval(max(whole.low, between.low), min(whole.high, between.high))

@@ -35,7 +35,7 @@ def sign_flip(differences: np.ndarray, draws: np.random.Generator) -> float:
 
 def swapped(base: np.ndarray, tuned: np.ndarray, metric: Metric, draws: np.random.Generator) -> float:
     """Two-sided p of the difference of two corpus scores when each item's two statistics may change
-    arms: (c + 1) / (n + 1). A draw as far apart as what was seen counts."""
+    arms: (c + 1) / (n + 1). A draw as far apart as what was seen counts, and one without a finite score."""
     first, second = base.sum(axis=0), tuned.sum(axis=0)
     steps = (tuned - base)[(tuned != base).any(axis=1)]
     if not len(steps):
@@ -45,7 +45,7 @@ def swapped(base: np.ndarray, tuned: np.ndarray, metric: Metric, draws: np.rando
     for swaps in coins(draws, len(steps), base.shape[1]):
         moved = swaps @ steps
         gaps = np.array([metric.score(second - move) - metric.score(first + move) for move in moved])
-        count += int((np.abs(gaps) >= seen - slack).sum())
+        count += int((~(np.abs(gaps) < seen - slack)).sum())
     return (count + 1) / (DRAWS + 1)
 
 

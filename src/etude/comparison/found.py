@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from etude.comparison.intervals import LEVEL, Interval
@@ -17,10 +18,10 @@ class Comparison:
     """Tuned minus base. `p` is two-sided, and 1 where nothing could be tested; `verdict` begins with "better", "worse",
     "equivalent within", "no difference shown" or "cannot test".
 
-    `smallest`: the difference it could have seen (80 % power); `adjusted`: p after the correction for `family` comparisons; `seeds`: of
-    base and tuned; `groups`: of items, 0 where every item stands for itself; `won` and `lost`: items on which tuned is the better and the
-    worse one (seeds averaged; 0 of corpus metrics); `equivalent`: by two one-sided tests, None without a `margin`; `why`: "" or why
-    nothing can be tested; `scale` and `lower` (less is better): the metric's.
+    `smallest`: the difference it could have seen (80 % power; infinity: none that there can be; NaN: not known); `adjusted`: p after the
+    correction for `family` comparisons; `seeds`: of base and tuned; `groups`: of items, 0 where every item stands for itself; `won` and
+    `lost`: items on which tuned is the better and the worse one (seeds averaged; 0 of corpus metrics); `equivalent`: by two one-sided
+    tests, None without a `margin`; `why`: "" or why nothing can be tested; `scale` and `lower` (less is better): the metric's.
     """
 
     difference: float
@@ -58,7 +59,7 @@ def verdict(found: Comparison) -> str:
     level = DISCOVERY if found.exploratory else LEVEL
     name = "q" if found.exploratory else "adjusted p" if found.family > 1 else "p"
     same = f"equivalent within +-{found.margin:g}" if found.equivalent else ""
-    if found.adjusted < level and found.difference:
+    if found.adjusted < level and found.difference:  # never NaN: that cannot be tested
         side = "better" if (found.difference > 0) != found.lower else "worse"
         between = f"[{found.interval.low:+.{digits}f}, {found.interval.high:+.{digits}f}]"
         said = f"{side}: {found.difference:+.{digits}f} {between}, {probability(name, found.adjusted)}"
@@ -66,6 +67,8 @@ def verdict(found: Comparison) -> str:
     if same:
         return same
     seen = f" after the correction for {found.family} comparisons" if found.p < LEVEL <= found.adjusted else ""
+    if not math.isfinite(found.smallest):
+        return f"no difference shown{seen}; too little to have seen one"
     return f"no difference shown{seen}; could have seen >= {found.smallest:.{digits}f}"
 
 

@@ -17,6 +17,7 @@ from etude.comparison.pairs import compare
 from etude.metrics import Metric
 
 Key = TypeVar("Key", bound=Hashable)
+EXPLORATORY = "exploratory; "
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -59,19 +60,28 @@ def exploratory(found: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
     """Comparisons that nobody announced, as such: q by Benjamini and Hochberg over all of them, judged at 10 %, and labelled."""
     qs = benjamini_hochberg([one.p for one in found.values()])
     return {
-        key: worded(replace(one, adjusted=q, family=len(found), exploratory=True, label=f"exploratory; {one.label}"))
+        key: worded(replace(one, adjusted=q, family=len(found), exploratory=True, label=EXPLORATORY + one.label.removeprefix(EXPLORATORY)))
         for (key, one), q in zip(found.items(), qs, strict=True)
     }
 
 
 def compare_slices(
-    base: np.ndarray, tuned: np.ndarray, metric: Metric, names: Sequence[str], seed: int = 0, *, groups: Sequence[Hashable] | None = None
-) -> dict[str, Comparison]:
-    """The comparison on each slice of the items (`names`: the slice of each item), exploratory."""
-    base, tuned = stacked(base), stacked(tuned)
-    found: dict[str, Comparison] = {}
-    for name in sorted(set(names)):
-        places = np.flatnonzero([own == name for own in names])
-        own = None if groups is None else [groups[int(place)] for place in places]
-        found[name] = compare(base[:, places], tuned[:, places], metric, seed, groups=own)
+    base: np.ndarray,
+    others: Mapping[Key, np.ndarray],
+    metric: Metric,
+    names: Sequence[str],
+    seed: int = 0,
+    *,
+    groups: Sequence[Hashable] | None = None,
+) -> dict[tuple[Key, str], Comparison]:
+    """Every arm against the baseline on each slice of the items (`names`: the slice of each item): (arm, slice) -> the comparison, all of
+    them one family, exploratory."""
+    base = stacked(base)
+    found: dict[tuple[Key, str], Comparison] = {}
+    for arm, stats in others.items():
+        tuned = stacked(stats)
+        for name in sorted(set(names)):
+            places = np.flatnonzero([own == name for own in names])
+            own = None if groups is None else [groups[int(place)] for place in places]
+            found[arm, name] = compare(base[:, places], tuned[:, places], metric, seed, groups=own)
     return exploratory(found)

@@ -14,20 +14,23 @@ from etude.comparison.crossed import spread, values
 from etude.comparison.found import ONE_SEED, Comparison, worded
 from etude.comparison.intervals import LEVEL, TAIL, Interval, percentiles, t_interval, tango
 from etude.comparison.power import reach
-from etude.metrics import Metric, lower_is_better
+from etude.metrics import Metric, bounds, lower_is_better
 from etude.seeds import stream
+
+INFINITE = "the metric has no finite value for these answers"
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
     """Intervals of the difference (95 %; and the one that two one-sided tests read), p, the smallest difference that would have been
-    seen, and the method."""
+    seen (NaN: not known), the method, and why there is no test ("" if there is)."""
 
     interval: Interval
     narrow: Interval
     p: float
     smallest: float
     method: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Pair:
     seed: int
     codes: np.ndarray | None
     family: int
+
+    def untested(self, why: str = "", p: float = 1.0, method: str = "none") -> Tested:
+        """What is known without an interval."""
+        whole = Interval(-self.metric.scale, self.metric.scale)
+        return Tested(whole, whole, p, math.inf, method, why)
 
     @property
     def tail(self) -> float:
@@ -78,12 +86,15 @@ def compare(
     if items == 0 or not (np.isfinite(base).all() and np.isfinite(tuned).all()):
         return worded(Comparison(math.nan, whole, 1.0, items, "none", label, "", seeds=seeds, family=family, groups=count, why=why))
     difference = score(tuned, metric) - score(base, metric)
-    tested = Tested(whole, whole, 1.0, metric.scale, "none")
-    if min(seeds) > 1 and items > 1 and count != 1:
-        tested, flat = paired_seeds(Pair(base, tuned, metric, seed, codes, family), difference, of == "corpus")
-        why = why or flat
+    pair = Pair(base, tuned, metric, seed, codes, family)
+    tested = pair.untested()
+    if not math.isfinite(difference):
+        tested = pair.untested(INFINITE)
+    elif min(seeds) > 1 and items > 1 and count != 1:
+        tested = paired_seeds(pair, difference, of == "corpus")
     elif max(seeds) == 1 and count != 1:
-        tested = (GROUPED if codes is not None else TESTS)[of](Pair(base, tuned, metric, seed, codes, family))
+        tested = (GROUPED if codes is not None else TESTS)[of](pair)
+    why = why or tested.why
     won, lost = (0, 0) if of == "corpus" else counts(base, tuned, metric)
     found = Comparison(
         difference,
@@ -93,7 +104,7 @@ def compare(
         tested.method,
         label,
         "",
-        smallest=tested.smallest,
+        smallest=visible(tested.smallest, metric),
         adjusted=tested.p,
         family=family,
         seeds=seeds,
@@ -107,6 +118,12 @@ def compare(
         lower=lower_is_better(metric),
     )
     return worded(found)
+
+
+def visible(smallest: float, metric: Metric) -> float:
+    """The smallest difference that would have been seen; infinity where no two scores of the metric are so far apart."""
+    low, high = bounds(metric)
+    return math.inf if smallest > high - low else smallest
 
 
 def counts(base: np.ndarray, tuned: np.ndarray, metric: Metric) -> tuple[int, int]:
@@ -135,15 +152,15 @@ def paired_mean(pair: Pair) -> Tested:
     differences = pair.tuned[0, :, 0] - pair.base[0, :, 0]
     p = sign_flip_of(pair, differences)
     if len(differences) < 2:
-        whole = Interval(-pair.metric.scale, pair.metric.scale)
-        return Tested(whole, whole, p, pair.metric.scale, "sign-flip randomisation")
+        return pair.untested(p=p, method="sign-flip randomisation")
     mean, items = float(differences.mean()), len(differences)
     rows = summed(differences - mean, pair.codes)
     groups = len(rows)
     error = math.sqrt(groups / (groups - 1) * float((rows**2).sum())) / items
     between, narrow = t_interval(mean, error, groups - 1), t_interval(mean, error, groups - 1, pair.tail)
     flips, what = ("sign-flip", "paired t interval") if pair.codes is None else ("group sign-flip", "clustered t interval")
-    return Tested(between, narrow, p, reach(family=pair.family) * error, f"{flips} randomisation ({drawing.DRAWS} draws), {what}")
+    smallest = reach(family=pair.family) * error if error else math.nan  # all moved alike: nothing tells what else would have been seen
+    return Tested(between, narrow, p, smallest, f"{flips} randomisation ({drawing.DRAWS} draws), {what}")
 
 
 def sign_flip_of(pair: Pair, differences: np.ndarray) -> float:
@@ -156,13 +173,18 @@ def paired_corpus(pair: Pair) -> Tested:
     base, tuned = summed(pair.base[0], pair.codes), summed(pair.tuned[0], pair.codes)
     p = drawing.swapped(base, tuned, pair.metric, stream(pair.seed, "comparison", "swaps"))
     if len(base) < 2:
-        whole = Interval(-pair.metric.scale, pair.metric.scale)
-        return Tested(whole, whole, p, pair.metric.scale, "approximate randomisation")
+        return pair.untested(p=p, method="approximate randomisation")
     scores = drawing.resampled(pair.metric, pair.seed, base, tuned)
+    if not np.isfinite(scores).all():
+        return pair.untested("the metric has no finite value for some draws of the items")
     gaps = scores[1] - scores[0]
+    error = float(gaps.std(ddof=1))
+    flat = error <= 1e-12 * pair.metric.scale
+    if flat and p >= LEVEL:
+        return pair.untested("nothing varies: no draw of the items moves the difference")
     of = "" if pair.codes is None else "group "
     method = f"{of}approximate randomisation ({drawing.DRAWS} draws), {of}paired bootstrap interval ({drawing.RESAMPLES} resamples)"
-    smallest = reach(family=pair.family) * float(gaps.std(ddof=1))
+    smallest = reach(family=pair.family) * error if not flat else math.nan
     return Tested(percentiles(gaps), percentiles(gaps, pair.tail), p, smallest, method)
 
 
@@ -185,20 +207,18 @@ def mid_p(won: int, lost: int) -> float:
 # ---- several seeds an arm ----------------------------------------------------------------------------
 
 
-def paired_seeds(pair: Pair, difference: float, corpus: bool) -> tuple[Tested, str]:
-    """Items crossed with seeds: a t test, and why there is none ("" if there is).
+def paired_seeds(pair: Pair, difference: float, corpus: bool) -> Tested:
+    """Items crossed with seeds: a t test.
 
     Of a corpus metric over jackknife values; there p is no smaller than that of approximate randomisation over the items, whose
     statistics are averaged over seeds: the one knows of seeds, the other needs no linear score.
     """
     arms = [values(arm, pair.metric, corpus) for arm in (pair.base, pair.tuned)]
-    whole = Interval(-pair.metric.scale, pair.metric.scale)
-    nothing = Tested(whole, whole, 1.0, pair.metric.scale, "none")
     if not all(np.isfinite(arm).all() for arm in arms):
-        return nothing, "the metric has no value without some one item"
+        return pair.untested("the metric has no value without some one item")
     found = spread(arms, pair.codes)
     if found.error <= 1e-12 * pair.metric.scale:
-        return nothing, "nothing varies: in every run every item moved by the same amount"
+        return pair.untested("nothing varies: in every run every item moved by the same amount")
     from scipy.special import stdtr
 
     p = min(1.0, 2 * float(stdtr(found.df, -abs(difference) / found.error)))
@@ -209,4 +229,4 @@ def paired_seeds(pair: Pair, difference: float, corpus: bool) -> tuple[Tested, s
         p = max(p, drawing.swapped(base, tuned, pair.metric, stream(pair.seed, "comparison", "swaps")))
         method = f"{method} over jackknife values; p at least that of approximate randomisation ({drawing.DRAWS} draws)"
     between, narrow = (t_interval(difference, found.error, found.df, tail) for tail in (TAIL, pair.tail))
-    return Tested(between, narrow, p, reach(found.df, pair.family) * found.error, method), ""
+    return Tested(between, narrow, p, reach(found.df, pair.family) * found.error, method)
