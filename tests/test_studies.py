@@ -20,6 +20,10 @@ ROWS = [{"instruction": f"Name number {i}.", "input": "" if i % 2 else f"item {i
 
 @pytest.fixture(scope="module")
 def base(model_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny(model_folder, tmp_path_factory)
+
+
+def tiny(model_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A recipe on a tiny model that ends its turns soon."""
     from transformers import GenerationConfig
 
@@ -143,6 +147,8 @@ def test_the_folder_holds_the_report_and_text_for_a_terminal(finished: Any) -> N
         ({"own_trials": {"x": {"tune.learning_rate": [1]}}}, "no arm named 'x'"),
         ({"trials": {"search": "random", "keys": {"tune.learning_rate": [1e-3]}}}, "trials.count"),
         ({"arms": {"A b": {}, "c": {}}}, "pattern"),
+        ({"trials": {"keys": {"tune.learning_rate": []}}}, "at least 1 item"),
+        ({"own_trials": {"full": {"tune.learning_rate": []}}}, "at least 1 item"),
     ],
 )
 def test_a_wrong_study_is_refused(base: dict[str, Any], given: dict[str, Any], why: str) -> None:
@@ -162,6 +168,10 @@ def test_a_wrong_study_is_refused(base: dict[str, Any], given: dict[str, Any], w
         ({"recipe": "quickstar"}, "did you mean 'quickstart'"),
         ({"slices": "inputs"}, "slices: test row .* has no field 'inputs'; did you mean 'input'"),
         ({"group": "file"}, "group: test row .* has no field 'file'"),
+        ({"trials": {"keys": {"mixture.total": [10, 20]}}}, "trials.keys: mixture.total: trials try keys of tune"),
+        ({"trials": {"keys": {"tune.epochs": [1, 2]}}}, "trials.keys: tune.epochs cannot be tried: every arm gets the same rows"),
+        ({"trials": {"keys": {"tune.seed": [1, 2]}}, "same": None}, "tune.seed cannot be tried: seeds are the study's"),
+        ({"own_trials": {"full": {"tune.rows_per_step": [4]}}, "same": "steps"}, "own_trials.full: tune.rows_per_step cannot be tried"),
     ],
 )
 def test_a_wrong_arm_is_named_before_any_step(base: dict[str, Any], tmp_path: Path, given: dict[str, Any], why: str) -> None:

@@ -16,7 +16,7 @@ from etude.comparison import Comparison, Interval
 from etude.comparison.found import worded
 from etude.reporting import study_charts, study_curves, study_markdown, visible
 from etude.reporting import study_words as study
-from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial
+from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial, results
 from etude.reporting.study_page import markdown, page, write
 from test_reporting import Parsed
 from test_reporting_safety import VECTORS
@@ -273,8 +273,21 @@ def test_one_seed_and_less_is_better() -> None:
     assert "Quality against cost" not in text
     assert "Learning curves" not in text
     assert "Nothing was tried beforehand" in text
-    assert "with one seed the results speak of these checkpoints, not of the methods" in study.paragraph(found)
+    assert "results of one seed speak of these checkpoints, not of the methods" in study.paragraph(found)
     assert study_charts.pareto([(1.0, 12.5), (2.0, 11.0), (3.0, 12.6)], lower=True) == [0, 1]
+
+
+def test_what_could_not_have_been_seen_is_not_promised() -> None:
+    found = alone()
+    one = replace(found.arm("b").against["ppl"], smallest=float("inf"), adjusted=0.4, p=0.4)
+    blind = replace(
+        found, seeds=(1, 2, 3), arms=tuple(replace(a, against={"ppl": worded(one)}) if a.name == "b" else a for a in found.arms)
+    )
+    said = study.sentence(blind)
+    assert "no difference from `a` is shown for `b`; for `b` there was too little to have seen one" in said
+    assert "one of 3 seeds is left, so this speaks of these checkpoints only" in said
+    assert "no difference shown, and too little to have seen one" in study.paragraph(blind)
+    assert json.loads(json.dumps(results(blind), allow_nan=False))
 
 
 def test_the_front_holds_what_nothing_beats() -> None:

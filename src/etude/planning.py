@@ -18,7 +18,7 @@ from etude import comparison, curating, devices, doctor, generating, preparing, 
 from etude.encoding import Encoder, examples
 from etude.failures import RecipeError, nearest
 from etude.formats.text_to_text import bind_for
-from etude.metrics import METRICS, Metric, item_sd
+from etude.metrics import METRICS, Metric
 from etude.models import weights
 from etude.models.http import Http
 from etude.recipe import Recipe
@@ -120,13 +120,12 @@ def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, fo
 
 
 def shown(measured: Sequence[Metric], items: int) -> dict[str, Any]:
-    """The smallest difference that so many rows show in a task's first metric on a scale of 0 to 1; nothing where it has none."""
-    first = next((metric for metric in measured if metric.scale <= 1), None)
-    if first is None:
-        return {}
-    sd = item_sd(first)
-    return {"smallest difference": round(comparison.smallest_difference(items, item_sd=sd), 3), "assumed": comparison.assumed(sd),
-            "of": METRICS.name_of(first)}  # fmt: skip
+    """The smallest difference that so many rows show in a task's first metric of which something is known; nothing where there is none."""
+    for metric in measured if items else ():
+        found, assumed = comparison.planned_difference(metric, items)
+        if found is not None:
+            return {"smallest difference": round(found, 3), "assumed": assumed, "of": METRICS.name_of(metric)}
+    return {}
 
 
 def on_device(

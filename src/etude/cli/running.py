@@ -201,11 +201,14 @@ def plan(
     """Say what a run or a study would take: stages, rows, tokens, time, memory, disk, smallest difference shown."""
     from etude import recipe as recipes
     from etude import studies
+    from etude.failures import RecipeError
     from etude.screen import watcher
 
     if studies.is_study(recipe):
         from etude.studies import costing, telling
 
+        if device or hourly is not None:
+            raise RecipeError("--device and --hourly are for recipes: plan that of an arm")
         chosen_study, where = studies.load(recipe, overrides or ())
         whole = costing.plan(chosen_study, where, root / chosen_study.name, watcher())
         print_notes()

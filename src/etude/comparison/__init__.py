@@ -21,7 +21,7 @@ from etude.comparison.found import DISCOVERY, ONE_SEED, Comparison, verdict
 from etude.comparison.intervals import LEVEL, Interval, tango, wilson
 from etude.comparison.many import benjamini_hochberg, compare_arms, compare_slices, exploratory, holm
 from etude.comparison.pairs import compare, mid_p
-from etude.comparison.power import REACH, assumed, smallest_difference
+from etude.comparison.power import REACH, planned_difference, smallest_difference
 
 __all__ = [
     "DISCOVERY",
@@ -33,7 +33,6 @@ __all__ = [
     "Comparison",
     "Interval",
     "Kind",
-    "assumed",
     "benjamini_hochberg",
     "compare",
     "compare_arms",
@@ -43,6 +42,7 @@ __all__ = [
     "interval",
     "kind",
     "mid_p",
+    "planned_difference",
     "smallest_difference",
     "tango",
     "verdict",

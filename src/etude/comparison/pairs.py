@@ -17,8 +17,6 @@ from etude.comparison.power import reach
 from etude.metrics import Metric, bounds, lower_is_better
 from etude.seeds import stream
 
-INFINITE = "the metric has no finite value for these answers"
-
 
 @dataclass(frozen=True, slots=True)
 class Tested:
@@ -86,14 +84,7 @@ def compare(
     if items == 0 or not (np.isfinite(base).all() and np.isfinite(tuned).all()):
         return worded(Comparison(math.nan, whole, 1.0, items, "none", label, "", seeds=seeds, family=family, groups=count, why=why))
     difference = score(tuned, metric) - score(base, metric)
-    pair = Pair(base, tuned, metric, seed, codes, family)
-    tested = pair.untested()
-    if not math.isfinite(difference):
-        tested = pair.untested(INFINITE)
-    elif min(seeds) > 1 and items > 1 and count != 1:
-        tested = paired_seeds(pair, difference, of == "corpus")
-    elif max(seeds) == 1 and count != 1:
-        tested = (GROUPED if codes is not None else TESTS)[of](pair)
+    tested = test(Pair(base, tuned, metric, seed, codes, family), of, difference)
     why = why or tested.why
     won, lost = (0, 0) if of == "corpus" else counts(base, tuned, metric)
     found = Comparison(
@@ -118,6 +109,18 @@ def compare(
         lower=lower_is_better(metric),
     )
     return worded(found)
+
+
+def test(pair: Pair, of: Kind, difference: float) -> Tested:
+    """The test of the statistics' kind and of the number of seeds."""
+    seeds, alone = (len(pair.base), len(pair.tuned)), pair.codes is not None and not pair.codes.any()
+    if not math.isfinite(difference):
+        return pair.untested("the metric has no finite value for these answers")
+    if alone or min(seeds) == 1 < max(seeds) or (min(seeds) > 1 and pair.base.shape[1] == 1):
+        return pair.untested()
+    if min(seeds) > 1:
+        return paired_seeds(pair, difference, of == "corpus")
+    return (TESTS if pair.codes is None else GROUPED)[of](pair)
 
 
 def visible(smallest: float, metric: Metric) -> float:
@@ -159,7 +162,8 @@ def paired_mean(pair: Pair) -> Tested:
     error = math.sqrt(groups / (groups - 1) * float((rows**2).sum())) / items
     between, narrow = t_interval(mean, error, groups - 1), t_interval(mean, error, groups - 1, pair.tail)
     flips, what = ("sign-flip", "paired t interval") if pair.codes is None else ("group sign-flip", "clustered t interval")
-    smallest = reach(family=pair.family) * error if error else math.nan  # all moved alike: nothing tells what else would have been seen
+    flat = error <= 1e-12 * pair.metric.scale  # all moved alike: nothing tells what else would have been seen
+    smallest = math.nan if flat else reach(family=pair.family) * error
     return Tested(between, narrow, p, smallest, f"{flips} randomisation ({drawing.DRAWS} draws), {what}")
 
 
@@ -184,7 +188,7 @@ def paired_corpus(pair: Pair) -> Tested:
         return pair.untested("nothing varies: no draw of the items moves the difference")
     of = "" if pair.codes is None else "group "
     method = f"{of}approximate randomisation ({drawing.DRAWS} draws), {of}paired bootstrap interval ({drawing.RESAMPLES} resamples)"
-    smallest = reach(family=pair.family) * error if not flat else math.nan
+    smallest = math.nan if flat else reach(family=pair.family) * error
     return Tested(percentiles(gaps), percentiles(gaps, pair.tail), p, smallest, method)
 
 

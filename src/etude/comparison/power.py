@@ -6,6 +6,7 @@ import math
 from statistics import NormalDist
 
 from etude.comparison.intervals import LEVEL, t_quantile
+from etude.metrics import Metric, item_sd, right_or_wrong
 
 POWER = 0.8
 REACH = NormalDist().inv_cdf(1 - LEVEL / 2) + NormalDist().inv_cdf(POWER)
@@ -51,6 +52,27 @@ def smallest_difference(
     df = total**2 / below if seeds > 1 and of_seeds > 0 else math.inf
     found = reach(df, family) * math.sqrt(total)
     return min(1.0, found) if item_sd is None else found
+
+
+def planned_difference(
+    metric: Metric,
+    items: int,
+    *,
+    own_sd: float | None = None,
+    seeds: int = 1,
+    seed_sd: float = 0.0,
+    groups: int | None = None,
+    family: int = 1,
+) -> tuple[float | None, str]:
+    """`smallest_difference` of a metric, in its unit, and what it takes for granted; None, and why, where nothing is known of its rows.
+
+    `own_sd`: how far two models' numbers for a row are thought to differ; by default what is usual for the metric, and of right and wrong
+    answers a fifth that differ. Other arguments and errors as there.
+    """
+    sd = own_sd if own_sd is not None else item_sd(metric)
+    if sd is None and not right_or_wrong(metric):
+        return None, "it is not known how far two models' numbers for a row of this metric differ"
+    return smallest_difference(items, seeds=seeds, seed_sd=seed_sd, item_sd=sd, groups=groups, family=family), assumed(sd)
 
 
 def assumed(item_sd: float | None) -> str:

@@ -58,6 +58,12 @@ def item_sd(metric: Metric) -> float | None:
     return getattr(metric, "item_sd", None)
 
 
+def right_or_wrong(metric: Metric) -> bool:
+    """Whether rows are right or wrong (or shares of right ones), as far as a plan can tell: numbers of 0 to 1, the more the better, whose
+    rows have no usual standard deviation of their own."""
+    return item_sd(metric) is None and bounds(metric) == (0.0, 1.0) and not lower_is_better(metric)
+
+
 def bounds(metric: Metric) -> tuple[float, float]:
     """The least and the largest number the metric can give; infinity where there is none."""
     low, high = getattr(metric, "bounds", (0.0, metric.scale))

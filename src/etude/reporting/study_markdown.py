@@ -46,7 +46,7 @@ def plan(found: Studied) -> list[tuple[str, str]]:
     """What was announced before the first step, as (name, value)."""
     known, asked = found.manifest, found.manifest.get("study") or {}
     smallest = found.smallest if found.smallest is not None else known.get("smallest visible difference")
-    assumed, items = asked.get("seed_sd"), known.get("assumed", "80 % power")
+    assumed, items = known.get("seed sd", asked.get("seed_sd")), known.get("assumed", "80 % power")
     reach = words.number(smallest, found.scale) if isinstance(smallest, int | float) else ""
     thought = f" ({items}, seeds moving a score by {assumed:g})" if isinstance(assumed, float) else ""
     versions = known.get("versions") or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from etude.comparison import Comparison
@@ -25,7 +26,10 @@ BADGES = {
 
 STATES = {key.split()[0]: text.lower() for key, text in BADGES.items()}
 """The same by their first word, inside a sentence or a picture."""
-EXPLORED = "Nobody announced these: q is p after Benjamini and Hochberg over all of them, judged at 10 %. They suggest, and decide nothing."
+EXPLORED = (
+    "Nobody announced these: q is p after Benjamini and Hochberg, over all arms and other metrics, and over all arms and slices, judged "
+    "at 10 %. They suggest, and decide nothing."
+)
 LOST = (
     "Mean change from the start model to the tuned one on texts and small tasks that have nothing to do with the study. "
     "In bits a token less is better, so a plus is a loss; in tasks more is better, so a minus is."
@@ -58,13 +62,26 @@ def sentence(found: Studied) -> str:
         seen = [value for arm in own if (value := finite(arm.against[found.metric].smallest)) is not None]
         reach = f" (one of {number(max(seen), found.scale)} or more would probably have been seen)" if seen else ""
         parts.append(f"no difference from {base} is shown for {listed(called(arm.name) for arm in own)}{reach}")
+        if blind := [called(arm.name) for arm in own if arm.against[found.metric].smallest == inf]:
+            parts.append(f"for {listed(blind)} there was too little to have seen one")
     if own := kinds.get("cannot test"):
         parts.append(f"{listed(called(arm.name) for arm in own)} cannot be tested")
     if lost:
         parts.append(f"there is no result for {listed(called(arm.name) for arm in lost)}")
-    limits = [*(["one seed, so this speaks of these checkpoints only"] if len(found.seeds) == 1 else [])]
+    limits = [limit] if (limit := checkpoints(found)) else []
     limits += ["the arms are not strictly comparable"] if found.forced else []
     return f"On {called(found.task)}, by {scored(found)}, {'; '.join([*parts, *limits])}."
+
+
+def checkpoints(found: Studied) -> str:
+    """Which verdicts stand on one training seed, and so speak of checkpoints and not of methods; "" for none."""
+    tests = {arm.name: arm.against[found.metric] for arm in found.arms if found.metric in arm.against}
+    alone = [called(arm) for arm, one in tests.items() if max(one.seeds) == 1 and not one.why]
+    left = f"one of {len(found.seeds)} seeds is left" if len(found.seeds) > 1 else "one seed"
+    if not alone:
+        return ""
+    of = "" if len(alone) == len(tests) else f" of {listed(alone)}"
+    return f"{left}{of}, so this speaks of these checkpoints only"
 
 
 def be(arms: Sequence[Arm]) -> str:
@@ -290,7 +307,7 @@ def testing(found: Studied) -> str:
     groups = f", with items clustered by {name(found.group)}" if found.group else ""
     family = max(one.family for one in tests)
     holm = f"; p-values are adjusted by Holm's method for {family} comparisons, intervals are not" if family > 1 else ""
-    alone = "; with one seed the results speak of these checkpoints, not of the methods" if len(found.seeds) == 1 else ""
+    alone = "; results of one seed speak of these checkpoints, not of the methods" if checkpoints(found) else ""
     return f"Paired differences on the same rows were tested two-sided at .05 ({'; '.join(map(name, methods))}{groups}){holm}{alone}."
 
 
@@ -323,7 +340,9 @@ def compared(one: Comparison) -> str:
         "better": "better",
         "worse": "worse",
         "equivalent": f"equivalent within ±{number(one.margin, one.scale)}",
-        "no difference": f"no difference shown, and {number(one.smallest, one.scale)} or more would have been seen with 80 % power",
+        "no difference": f"no difference shown, and {number(one.smallest, one.scale)} or more would have been seen with 80 % power"
+        if finite(one.smallest) is not None
+        else "no difference shown, and too little to have seen one",
     }
     return f"{gap} ({words[kind(one)]})"
 

@@ -69,7 +69,10 @@ def name(text: str, most: int = 100) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """`rougeL` -> `ROUGE-L`; an unknown metric by its own name."""
+    """`rougeL` -> `ROUGE-L`; an unknown metric by its own name; `task.metric`, of another task, with the task before it."""
+    task, dot, own = metric.partition(".")
+    if dot and metric not in METRICS:
+        return f"{name(task)}: {metric_name(own)}"
     return METRICS.get(metric, name(metric.replace("_", " ")))
 
 

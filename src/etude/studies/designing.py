@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude import comparison, encoded, journal, metrics, pipeline, preparing, scoring, steps
+from etude import comparison, encoded, journal, pipeline, preparing, scoring, steps
 from etude.failures import DataError, RecipeError, nearest
 from etude.recipe import Recipe
 from etude.records import Record
 from etude.screen import Watch
 from etude.studies import Changes, Study, recipe_of, searching
+
+SEED_SD = 0.016
+"""How far training seeds usually move a score of 0 to 1 (1 to 3 points of accuracy for small models)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Design:
-    """A study made ready. `more`: the changes that give every arm the same budget and rows; `rows`: what each arm trains;
-    `items`: test rows of the primary task; `smallest`: what the plan can show, None for metrics not of 0 to 1; `assumed`: for that."""
+    """A study made ready. `more`: the changes that give every arm the same budget and rows; `rows`: what each arm trains with the first
+    seed; `items`: test rows of the primary task, in `groups` (0: each for itself); `smallest`: what the plan can show, None where nothing
+    is known of the metric's rows; `assumed`: for that, or why not; `seed_sd`: of that."""
 
     study: Study
     folder: Path
@@ -42,6 +46,8 @@ class Design:
     kept: str = ""
     shared: int = 0
     assumed: str = ""
+    groups: int = 0
+    seed_sd: float = 0.0
 
     def recipe(self, arm: str, label: str, *more: Changes) -> Recipe:
         """An arm's recipe with the study's budget and more changes."""
@@ -86,9 +92,9 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
     for arm, ids in tests.items():
         if ids != tests[study.first()]:
             raise RecipeError(f"arms.{arm}: it is asked other test rows than {study.first()!r}; give both the same split")
-    shared, kept = set.intersection(*(set(one.ids) for one in ready.values())), ""
+    shared, kept = set.intersection(*map(set, ready.values())), ""
     more: dict[str, dict[str, Any]] = {arm: {} for arm in study.arms}
-    if study.match and any(set(one.ids) != shared for one in ready.values()):
+    if study.match and any(set(ids) != shared for ids in ready.values()):
         if not shared:
             raise DataError("match: no row is left in every arm")
         kept = str(root / f"matched-{journal.digest(sorted(shared))[:8]}.jsonl")
@@ -96,45 +102,62 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
         for arm, recipe in recipes.items():
             more[arm]["curate"] = [*recipe.dump()["curate"], {"type": "listed", "path": kept}]
             ready[arm] = prepared(recipe_of(study, folder, arm, "rows", more[arm]), root, watch)
-    for arm, changes in equal(study, recipes, ready).items():
+    plans = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds) for arm in study.arms}
+    for arm, changes in equal(study, plans).items():
         more[arm].update(changes)
-        ready[arm] = planned(recipe_of(study, folder, arm, "rows", more[arm]), root)
-    items = len(tests[study.first()])
-    primary = next(m for m, n in zip(*named(recipes[study.first()], task), strict=True) if n == metric)
-    item_sd = study.item_sd or metrics.item_sd(primary)
-    against, seeds = len(study.arms) - 1, len(study.seeds)
-    smallest = comparison.smallest_difference(items, seeds=seeds, seed_sd=study.seed_sd, item_sd=item_sd, family=against)
-    return Design(
-        study, folder, task, metric, more, ready, items, trials,
-        smallest if primary.scale <= 1 else None,
-        kept, len(shared), comparison.assumed(item_sd),
+    rows = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds)[0] for arm in study.arms}
+    first = study.first()
+    primary = next(m for m, n in zip(*named(recipes[first], task), strict=True) if n == metric)
+    groups = grouped(asked[first], study.group or recipes[first].split.group)
+    seed_sd = SEED_SD * primary.scale if study.seed_sd is None else study.seed_sd
+    smallest, assumed = comparison.planned_difference(
+        primary, len(tests[first]), own_sd=study.item_sd, seeds=len(study.seeds), seed_sd=seed_sd, groups=groups or None,
+        family=len(study.arms) - 1,
     )  # fmt: skip
+    return Design(study, folder, task, metric, more, rows, len(tests[first]), trials, smallest, kept, len(shared), assumed, groups, seed_sd)
+
+
+def grouped(records: Sequence[Record], field: str | None) -> int:
+    """In how many groups test rows come; 0 where each stands for itself."""
+    if field is None or any(record.fields.get(field) is None for record in records):
+        return 0
+    count = len({str(record.fields[field]) for record in records})
+    return count if count < len(records) else 0
 
 
 def named(recipe: Recipe, task: str) -> tuple[Any, Any]:
     """A task's metrics and what they are called."""
-    measured = preparing.metrics_of(recipe, next(one for one in recipe.tasks() if one.task == task))
+    measured = preparing.metrics_of(recipe, task_of(recipe, task))
     return measured, scoring.names(measured)
 
 
-def prepared(recipe: Recipe, root: Path, watch: Watch) -> Rows:
-    """An arm's rows, read, curated and encoded in its own folder; taken over from another arm's where they are the same."""
+def task_of(recipe: Recipe, task: str) -> scoring.Task:
+    """The task of a name that is asked test rows: it may be asked validation rows too."""
+    return next(one for one in recipe.tasks() if one.task == task and one.split == "test")
+
+
+def prepared(recipe: Recipe, root: Path, watch: Watch) -> tuple[str, ...]:
+    """The ids of an arm's rows, read, curated and encoded in its own folder; taken over from another arm's where they are the same."""
     pipeline.prepare(recipe, root / recipe.name, "", watch)
-    return planned(recipe, root)
+    return tuple(row.id for row in encoded.load(root / recipe.name / "encoded" / "train.npz").rows)
 
 
-def planned(recipe: Recipe, root: Path) -> Rows:
-    """What an arm whose rows are encoded would train."""
+def planned(recipe: Recipe, root: Path, seeds: Sequence[int]) -> tuple[Rows, ...]:
+    """What an arm whose rows are encoded would train with each seed."""
     rows = encoded.load(root / recipe.name / "encoded" / "train.npz").rows
-    plan = steps.plan_steps(rows, recipe.tune, recipe.training_seed())
-    drawn = [row for step in plan for row in step]
-    return Rows(tuple(row.id for row in rows), len(drawn), len(plan), sum(len(rows[i].ids) for i in drawn))
+    ids = tuple(row.id for row in rows)
+    found = []
+    for seed in seeds:
+        plan = steps.plan_steps(rows, recipe.tune, seed)
+        drawn = [row for step in plan for row in step]
+        found.append(Rows(ids, len(drawn), len(plan), sum(len(rows[i].ids) for i in drawn)))
+    return tuple(found)
 
 
 def tested(recipe: Recipe, root: Path, task: str) -> list[Record]:
     """The rows that a task asks."""
     data = preparing.stored(root / recipe.name / "curated", recipe)
-    return preparing.held_out(data, next(one for one in recipe.tasks() if one.task == task))
+    return preparing.held_out(data, task_of(recipe, task))
 
 
 def check_fields(study: Study, records: Sequence[Record]) -> None:
@@ -145,23 +168,21 @@ def check_fields(study: Study, records: Sequence[Record]) -> None:
             raise RecipeError(f"{key}: test row {lacking.id} has no field {field!r}{nearest(str(field), lacking.fields)}")
 
 
-def equal(study: Study, recipes: Mapping[str, Recipe], ready: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-    """The changes that give every arm as much as the arm with the least: rows drawn, steps, or tokens; none where all have it."""
+def equal(study: Study, plans: Mapping[str, Sequence[Rows]]) -> dict[str, dict[str, Any]]:
+    """The changes that give every arm with every seed as much as the least of them has: rows drawn, steps, or tokens (and a row at most);
+    none where all have it. `plans`: an arm's rows with each seed."""
     if study.same is None:
         return {}
-    amounts = {arm: {"rows": one.drawn, "steps": one.steps, "tokens": one.tokens}[study.same] for arm, one in ready.items()}
-    least = min(amounts.values())
-    found: dict[str, dict[str, Any]] = {}
-    for arm, amount in amounts.items():
-        if amount == least:
-            continue
-        if study.same == "rows":
-            found[arm] = drawing(least, ready[arm])
-        else:
-            found[arm] = {"tune.max_steps": least} if study.same == "steps" else {"tune.token_budget": least}
-    if study.same == "rows" and found:  # a bound in steps would cut an arm of longer rows short again
-        return {arm: drawing(least, ready[arm]) for arm in recipes}
-    return found
+    amounts = [[{"rows": one.drawn, "steps": one.steps, "tokens": one.tokens}[study.same] for one in own] for own in plans.values()]
+    tried = [*study.trials.keys, *(key for own in study.own_trials.values() for key in own)]
+    if all(own == amounts[0] for own in amounts) and not any(key.removeprefix("tune.") in searching.BATCH for key in tried):
+        return {}
+    least = min(map(min, amounts))
+    # bounds of another kind would cut an arm of longer rows, or of smaller steps, short again
+    if study.same == "rows":
+        return {arm: drawing(least, own[0]) for arm, own in plans.items()}
+    bound = {"tune.max_steps": least} if study.same == "steps" else {"tune.token_budget": least, "tune.max_steps": None}
+    return {arm: dict(bound) for arm in plans}
 
 
 def drawing(rows: int, ready: Rows) -> dict[str, Any]:

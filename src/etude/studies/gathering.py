@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
-from etude import comparing, journal, manifest, runs
+from etude import comparing, journal, manifest, preparing, runs
 from etude.comparing import Compared, Wanted
-from etude.comparison import compare_slices, interval
+from etude.comparing.naming import TUNED, Place
+from etude.comparing.naming import Arm as NamedArm
+from etude.comparison import compare_slices, exploratory, interval
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.reporting.gathering import curve
 from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial
-from etude.studies import Study
+from etude.studies import Changes, Study
 from etude.studies.designing import Design, named
 
 CURVE = 200
 """Points of a learning curve kept at most."""
+AMOUNT = re.compile(r"mixture\.total|sources\.[^.]+\.(limit|count)")
+"""The keys of a recipe that say how many rows there are, and nothing else."""
 
 
-def gather(ready: Design, folder: Path, tried: Mapping[str, Sequence[Trial]], failed: Mapping[str, Mapping[int, str]]) -> Studied:
+def gather(
+    ready: Design,
+    folder: Path,
+    tried: Mapping[str, Sequence[Trial]],
+    failed: Mapping[str, Mapping[int, str]],
+    chosen: Mapping[str, Changes],
+) -> Studied:
     """Compare what the arms reached; arms and seeds that failed are marked, and cost no other arm its verdict."""
     study = ready.study
     done = {arm: [seed for seed in study.seeds if seed not in failed[arm]] for arm in study.arms}
@@ -45,14 +58,14 @@ def gather(ready: Design, folder: Path, tried: Mapping[str, Sequence[Trial]], fa
         baseline=study.first(),
         seeds=study.seeds,
         arms=arms,
-        same=same(ready),
+        same=same(ready, amounts_of(folder, done)),
         smallest=ready.smallest,
         margin=study.margin,
         start=start_value(folder, ready, done),
         slices=sliced(ready, folder, done) if compared else (),
         forced=compared.forced if compared else (),
         notes=(*(compared.notes if compared else ()), *missing(study, failed), *([why] if why else [])),
-        sizes=sizes(ready),
+        sizes=sizes(ready, chosen),
         manifest=announced,
         study=json.dumps(study.model_dump(mode="json"), indent=1),
     )
@@ -61,16 +74,44 @@ def gather(ready: Design, folder: Path, tried: Mapping[str, Sequence[Trial]], fa
 def verdicts(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tuple[Compared | None, str]:
     """Every arm that has a run against the baseline on the primary task; None, with the reason, where that cannot be."""
     study, first = ready.study, ready.study.first()
-    words = [f"{arm}={','.join(str(folder / f'{arm}.s{seed}') for seed in own)}" for arm, own in done.items() if own]
     if not done[first]:
         return None, f"cannot test: every run of the baseline {first!r} failed"
-    if len(words) < 2:
+    arms = [NamedArm(arm, tuple(place(folder, arm, seed) for seed in own)) for arm, own in done.items() if own]
+    if len(arms) < 2:
         return None, "cannot test: only one arm has a finished run"
     wanted = Wanted(baseline=first, task=ready.task, primary=ready.metric, group=study.group, margin=study.margin, force=True)
     try:
-        return comparing.compare(words, wanted, folder)[0], ""
+        primary = comparing.compare_arms(arms, wanted)[0]
     except (RecipeError, DataError, CheckFailed) as failure:
         return None, f"cannot test: {failure}"
+    further = [one for task in further_tasks(ready) for one in comparing.compare_arms(arms, Wanted(baseline=first, task=task, force=True))]
+    return explored(primary, further), ""
+
+
+def place(folder: Path, arm: str, seed: int) -> Place:
+    """Where a run's tuned answers are."""
+    run = folder / f"{arm}.s{seed}"
+    return Place(run.name, run, TUNED)
+
+
+def further_tasks(ready: Design) -> list[str]:
+    """The other tasks that every arm scores on test rows."""
+    scored = [
+        {task.task for task in recipe.tasks() if task.split == "test" and preparing.metrics_of(recipe, task)}
+        for recipe in (ready.recipe(arm, "s0") for arm in ready.study.arms)
+    ]
+    return [task.task for task in ready.recipe(ready.study.first(), "s0").tasks() if task.split == "test" and task.task != ready.task
+            and all(task.task in names for names in scored)]  # fmt: skip
+
+
+def explored(primary: Compared, further: Sequence[Compared]) -> Compared:
+    """The primary task's comparison with the metrics of other tasks behind its own, `<task>.<metric>`, all but the first exploratory
+    and one family."""
+    first, *others = primary.metrics
+    others += [replace(metric, name=f"{one.task}.{metric.name}", planned=False) for one in further for metric in one.metrics]
+    found = exploratory({(metric.name, arm): one for metric in others for arm, one in metric.against.items()})
+    told = [replace(metric, against={arm: found[metric.name, arm] for arm in metric.against}) for metric in others]
+    return replace(primary, metrics=(first, *told))
 
 
 def arm_of(
@@ -113,9 +154,10 @@ def alone(ready: Design, folder: Path, arm: str, done: Sequence[int]) -> dict[st
     metrics, names = named(ready.recipe(arm, "s0"), ready.task)
     found = {}
     for name, metric in sorted(zip(names, metrics, strict=True), key=lambda pair: pair[0] != ready.metric):
-        stats, _ = statistics(ready, folder, arm, done, name)
+        stats, ids = statistics(ready, folder, arm, done, name)
         each = [float(metric.score(one.sum(axis=0))) for one in stats]
-        found[name] = Reached(fmean(each), interval(stats, metric), dict(zip(done, each, strict=True)))
+        groups = groups_of(ready, folder, arm, done, ids)
+        found[name] = Reached(fmean(each), interval(stats, metric, groups=groups), dict(zip(done, each, strict=True)))
     return found
 
 
@@ -127,19 +169,25 @@ def sliced(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tu
     recipe = ready.recipe(study.first(), "s0")
     metric = next(m for m, name in zip(*named(recipe, ready.task), strict=True) if name == ready.metric)
     stats, ids = statistics(ready, folder, study.first(), done[study.first()], ready.metric)
-    place = folder / f"{study.first()}.s{done[study.first()][0]}"
-    rows = {row["id"]: row["fields"] for row in journal.read(place / "curated" / "test.jsonl")}
-    names = [str(rows[id][study.slices]) for id in ids]
-    found = []
-    for arm, own in done.items():
-        if arm == study.first() or not own:
-            continue
-        other, same_ids = statistics(ready, folder, arm, own, ready.metric)
-        if same_ids != ids:
-            continue
-        for name, one in compare_slices(stats, other, metric, names).items():
-            found.append(Slice(arm, name, one.items, one))
-    return tuple(found)
+    rows = fields(folder, study.first(), done[study.first()])
+    others = {arm: statistics(ready, folder, arm, own, ready.metric) for arm, own in done.items() if arm != study.first() and own}
+    found = compare_slices(
+        stats, {arm: own for arm, (own, asked) in others.items() if asked == ids}, metric, [str(rows[id][study.slices]) for id in ids],
+        groups=groups_of(ready, folder, study.first(), done[study.first()], ids),
+    )  # fmt: skip
+    return tuple(Slice(arm, name, one.items, one) for (arm, name), one in found.items())
+
+
+def fields(folder: Path, arm: str, done: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The fields of an arm's test rows, by id."""
+    return {row["id"]: row["fields"] for row in journal.read(folder / f"{arm}.s{done[0]}" / "curated" / "test.jsonl")}
+
+
+def groups_of(ready: Design, folder: Path, arm: str, done: Sequence[int], ids: Sequence[str]) -> list[str] | None:
+    """Each item's group, as the primary comparison groups them; None where each stands for itself."""
+    field = ready.study.group or ready.recipe(arm, "s0").split.group
+    rows = fields(folder, arm, done) if ready.groups else {}
+    return [str(rows[id][field]) for id in ids] if ready.groups and field else None
 
 
 def statistics(ready: Design, folder: Path, arm: str, done: Sequence[int], metric: str) -> tuple[np.ndarray, list[str]]:
@@ -193,8 +241,9 @@ def start_value(folder: Path, ready: Design, done: Mapping[str, Sequence[int]]) 
     return found.pop() if len(found) == 1 else None
 
 
-def same(ready: Design) -> tuple[str, ...]:
-    """What was the same in all arms, in words: the settings nobody changed, rows, order, budget, decoding, test rows."""
+def same(ready: Design, took: Mapping[tuple[str, int], Mapping[str, int]]) -> tuple[str, ...]:
+    """What was the same in all arms, in words: the settings nobody changed, rows, order, budget, decoding, test rows; `took`: the steps
+    and tokens of each (arm, seed)."""
     study = ready.study
     recipes = {arm: ready.recipe(arm, "s0") for arm in study.arms}
     first = recipes[study.first()].dump()
@@ -202,27 +251,36 @@ def same(ready: Design) -> tuple[str, ...]:
     found = [f"{ready.items} test rows, asked once by every run", f"sections of the recipe: {', '.join(sections)}"]
     rows = {tuple(sorted(one.ids)) for one in ready.rows.values()}
     found.append("training rows, by their ids" if len(rows) == 1 else f"{ready.shared:,} training rows are in every arm")
-    plans = ready.rows.values()
-    amounts = {"rows drawn": {r.drawn for r in plans}, "steps": {r.steps for r in plans}, "tokens": {r.tokens for r in plans}}
-    # with whole rows in steps of so many tokens each order of rows has its own sum
-    exact = f" with seed {study.seeds[0]}, as many as its order of rows gives with another" if len(study.seeds) > 1 else ""
-    found += [
-        f"{next(iter(values)):,} {name}{exact if name == 'tokens' and study.same != 'tokens' else ''}"
-        for name, values in amounts.items()
-        if len(values) == 1
-    ]
+    if len(drawn := {one.drawn for one in ready.rows.values()}) == 1:
+        found.append(f"{drawn.pop():,} rows drawn")
+    for name in ("steps", "tokens"):
+        by_seed = [{amounts[name] for (_, seed), amounts in took.items() if seed == own} for own in study.seeds]
+        if all(len(own) == 1 for own in by_seed if own) and (values := sorted(set().union(*by_seed))):
+            found.append(f"{values[0]:,} {name}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,} {name}, by the seed")
     found.append(f"training seeds {', '.join(map(str, study.seeds))}: the order of rows and the draws of dropout depend on them alone")
     if ready.trials > 1:
         found.append(f"{ready.trials} combinations tried by every arm on validation rows, with seed {study.seeds[0]}")
     return tuple(found)
 
 
-def sizes(ready: Design) -> dict[str, int]:
-    """Arm -> training rows, where the arms differ in nothing but how many rows of one set they have."""
+def amounts_of(folder: Path, done: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], dict[str, int]]:
+    """(arm, seed) -> the steps and tokens that its run was trained for."""
+    found = {}
+    for arm, own in done.items():
+        for seed in own:
+            if record := runs.record(folder / f"{arm}.s{seed}", "tune"):
+                found[arm, seed] = {name: int(record.facts["trained"][name]) for name in ("steps", "tokens")}
+    return found
+
+
+def sizes(ready: Design, chosen: Mapping[str, Changes]) -> dict[str, int]:
+    """Arm -> training rows, where the arms differ in nothing but how many rows of one set they have, and chose the same trial."""
     counts = {arm: len(set(one.ids)) for arm, one in ready.rows.items()}
     nested = sorted((set(one.ids) for one in ready.rows.values()), key=len)
     grows = all(small <= large for small, large in itertools.pairwise(nested))
-    return counts if grows and len(set(counts.values())) == len(counts) >= 3 else {}
+    alike = all(AMOUNT.fullmatch(key) for changes in ready.study.arms.values() for key in changes)
+    alone = alike and all(dict(own) == dict(chosen[ready.study.first()]) for own in chosen.values())
+    return counts if grows and alone and len(set(counts.values())) == len(counts) >= 3 else {}
 
 
 def missing(study: Study, failed: Mapping[str, Mapping[int, str]]) -> list[str]:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from etude import journal, manifest
+from etude import journal, manifest, runs
 from etude.engines import Engine
 from etude.engines.here import Here
 from etude.failures import CheckFailed, RecipeError
+from etude.recipe import to_yaml
 from etude.reporting import study_page
 from etude.reporting.studied import Studied, Trial
 from etude.screen import Silent, Watch
 from etude.steps import LOSS
 from etude.studies import Changes, Study, searching
-from etude.studies.designing import Design, design
+from etude.studies.designing import Design, Rows, design, planned
 from etude.studies.gathering import gather
 from etude.studies.working import WORK
 
 SCHEMA = 1
 """Version of study.json."""
+HELD = ("primary", "baseline", "test rows", "trials an arm", "trials", "budget", "training rows in every arm")
+"""What stays as it was announced, beside the recipes."""
 
 Tried = Mapping[str, tuple[Trial, ...]]
 Failed = Mapping[str, Mapping[int, str]]
@@ -40,14 +44,19 @@ def run(study: Study, where: Path, folder: Path, *, engine: Engine | None = None
     with journal.locked(folder):
         refuse_another(folder, study)
         ready = design(study, where, folder, watch)
-        announce(ready, folder)
+        announce(ready, folder)  # or hold to what was announced
         watch.say(said(ready))
         tried = trials(ready, folder, engine, watch)
         chosen = {arm: next((trial.changes for trial in own if trial.chosen), {}) for arm, own in tried.items()}
         failed = finals(ready, folder, chosen, tried, engine, watch)
-        found = gather(ready, folder, tried, failed)
+        found = gather(replace(ready, rows=trained(ready, folder, chosen)), folder, tried, failed, chosen)
         study_page.write(found, folder)
         return found
+
+
+def trained(ready: Design, folder: Path, chosen: Mapping[str, Changes]) -> dict[str, Rows]:
+    """What every arm trains with what it chose, by the first seed: a batch that was tried has steps of its own."""
+    return {arm: planned(ready.recipe(arm, "rows", own), folder, ready.study.seeds)[0] for arm, own in chosen.items()}
 
 
 def refuse_another(folder: Path, study: Study) -> None:
@@ -63,32 +72,49 @@ def refuse_another(folder: Path, study: Study) -> None:
 
 
 def announce(ready: Design, folder: Path) -> None:
-    """Write down, before the first step, what is compared with what, in which metric, with which seeds, trials and budgets."""
+    """Write down, before the first step, what is compared with what, in which metric, with which seeds, trials and budgets.
+
+    Raises RecipeError where that stands already and is something else: a recipe or its data changed under a study that goes on.
+    """
     path = folder / "study.json"
-    if path.is_file():
+    now = announcement(ready)
+    if not path.is_file():
+        journal.write_json(path, now)
         return
+    before, plain = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(now, default=str))
+    other = [key for key in HELD if before.get(key) != plain[key]]
+    recipes = {arm: ready.recipe(arm, "s0") for arm in ready.study.arms}
+    other += [f"recipe of {arm}" for arm, one in recipes.items() if runs.differs(to_yaml(before["recipes"][arm]), one)]
+    if other:
+        raise RecipeError(
+            f"{folder} holds a study that announced another {', '.join(other)}: its recipe or its data changed since; "
+            "give this one another name, or remove the folder"
+        )
+
+
+def announcement(ready: Design) -> dict[str, Any]:
+    """What a study is, as plain data."""
     study = ready.study
-    journal.write_json(
-        path,
-        {
-            "schema": SCHEMA,
-            "announced": manifest.now(),
-            "study": study.model_dump(mode="json"),
-            "primary": f"{ready.task}.{ready.metric}",
-            "baseline": study.first(),
-            "seeds": list(study.seeds),
-            "test rows": ready.items,
-            "smallest visible difference": ready.smallest,
-            "assumed": ready.assumed,
-            "trials an arm": ready.trials,
-            "trials": {arm: searching.candidates(study, arm) for arm in study.arms},
-            "budget": {arm: {"rows": len(r.ids), "drawn": r.drawn, "steps": r.steps, "tokens": r.tokens} for arm, r in ready.rows.items()},
-            "training rows in every arm": ready.shared,
-            "recipes": {arm: ready.recipe(arm, "s0").dump() for arm in study.arms},
-            "versions": manifest.versions(),
-            "machine": manifest.machine(),
-        },
-    )
+    return {
+        "schema": SCHEMA,
+        "announced": manifest.now(),
+        "study": study.model_dump(mode="json"),
+        "primary": f"{ready.task}.{ready.metric}",
+        "baseline": study.first(),
+        "seeds": list(study.seeds),
+        "test rows": ready.items,
+        "smallest visible difference": ready.smallest,
+        "assumed": ready.assumed,
+        "seed sd": ready.seed_sd,
+        "groups of test rows": ready.groups,
+        "trials an arm": ready.trials,
+        "trials": {arm: searching.candidates(study, arm) for arm in study.arms},
+        "budget": {arm: {"rows": len(r.ids), "drawn": r.drawn, "steps": r.steps, "tokens": r.tokens} for arm, r in ready.rows.items()},
+        "training rows in every arm": ready.shared,
+        "recipes": {arm: ready.recipe(arm, "s0").dump() for arm in study.arms},
+        "versions": manifest.versions(),
+        "machine": manifest.machine(),
+    }
 
 
 def said(ready: Design) -> str:
@@ -132,8 +158,11 @@ def trials(ready: Design, folder: Path, engine: Engine, watch: Watch) -> dict[st
             value = None if "failed" in result else result["tuned"]["best_value" if recipe.tune.best_by != LOSS else "best_validation"]
             found[arm].append(Trial(candidates[arm][place], share, value, why=result.get("failed", "")))
         for arm, places in left.items():
+            if not places:  # all of them failed in the round before
+                continue
             values = [trial.value for trial in found[arm][-len(places) :]]
-            higher = recipes[0].tune.higher() if recipes[0].tune.best_by != LOSS else False
+            tune = next(recipe.tune for (own, _), recipe in zip(jobs, recipes, strict=True) if own == arm)
+            higher = tune.higher() if tune.best_by != LOSS else False
             ranked: list[int] = []
             while (best := searching.best([None if i in ranked else v for i, v in enumerate(values)], higher)) is not None:
                 ranked.append(best)

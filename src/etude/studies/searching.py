@@ -32,8 +32,28 @@ def combined(keys: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(keys, values, strict=True)) for values in itertools.product(*keys.values())]
 
 
+ROWS = ("seed", "epochs", "max_steps", "token_budget", "max_tokens", "max_target_tokens", "truncation")
+"""Keys of `tune` that decide which rows are trained and how often."""
+BATCH = ("rows_per_step", "tokens_per_step")
+"""Keys of `tune` that decide how many rows a step has."""
+
+
+def check_keys(study: Study) -> None:
+    """Raise RecipeError for a trial of what was announced: which rows are trained, and how much of what `same` names."""
+    fixed = ("seed",) if study.same is None else (*ROWS, *BATCH) if study.same == "steps" else ROWS
+    for where, keys in [("trials.keys", study.trials.keys), *((f"own_trials.{arm}", own) for arm, own in study.own_trials.items())]:
+        for key in keys:
+            section, _, name = key.partition(".")
+            if section != "tune":
+                raise RecipeError(f"{where}: {key}: trials try keys of tune; what changes rows, questions or the model is an arm")
+            if name in fixed:
+                why = "seeds are the study's" if name == "seed" else f"every arm gets the same {study.same} (`same: null` frees it)"
+                raise RecipeError(f"{where}: {key} cannot be tried: {why}")
+
+
 def equal_budget(study: Study) -> int:
-    """How many combinations every arm tries; raises RecipeError where arms would try unequally many."""
+    """How many combinations every arm tries; raises RecipeError where arms would try unequally many, or what is announced."""
+    check_keys(study)
     counts = {arm: len(candidates(study, arm)) for arm in study.arms}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{arm} {count}" for arm, count in counts.items())
