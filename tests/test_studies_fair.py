@@ -13,6 +13,7 @@ import pytest
 from etude import journal, runs
 from etude.comparison.found import worded
 from etude.engines.here import Here
+from etude.engines.processes import Processes
 from etude.failures import RecipeError
 from etude.recipe import to_yaml
 from etude.reporting import study_words
@@ -253,3 +254,15 @@ def test_what_is_not_the_baseline_is_never_called_so(whole: tuple[Path, Any]) ->
     untested = replace(found, arms=tuple(replace(arm, against={}) for arm in found.arms))
     (line,) = (line for line in telling.as_text(untested, folder).splitlines() if line.startswith("  full"))
     assert line.endswith("not tested")
+
+
+@pytest.mark.slow
+def test_a_study_is_the_same_in_processes(facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "src"))
+    own = study(facts, seeds=[0])
+    here = running.run(own, Path(), tmp_path / "here")
+    there = running.run(own, Path(), tmp_path / "there", engine=Processes(slots=1))
+    assert [arm.reached for arm in here.arms] == [arm.reached for arm in there.arms]
+    for arm in ("lora.s0", "full.s0"):
+        one, two = ((tmp_path / where / arm / "scorecard.json").read_bytes() for where in ("here", "there"))
+        assert one == two, "answers and statistics, to the last digit"
