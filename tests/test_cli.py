@@ -145,3 +145,22 @@ def test_doctor_tells_of_keys_but_never_shows_one(place):
     assert found["keys"]["HF_TOKEN"] == ("set" if os.environ.get("HF_TOKEN") else "not set")
     assert found["arithmetic"]["advice"]
     assert found["python"]["pip"]
+
+
+def test_an_override_with_a_slash_is_no_recipe(place):
+    server = 'llms={teacher: {type: http, base_url: "http://localhost:9/v1", model: m, api_key_env: ""}}'
+    (place / "papers").mkdir()
+    (place / "papers" / "one.md").write_text("A piece of text that is long enough to be asked about.\n" * 9)
+    done = etude(place, "generate", "--from", "papers", server, "generate.documents.llm=techer")
+    assert done.returncode == 2
+    assert "did you mean 'teacher'" in done.stderr
+
+
+def test_curate_takes_a_recipe_in_json(place):
+    import yaml
+
+    (place / "j.json").write_text(json.dumps({**yaml.safe_load((place / "small.yaml").read_text()), "name": "j"}))
+    done = etude(place, "curate", "j.json")
+    assert (done.returncode, done.stdout[:2]) == (0, "j:"), done.stderr
+    (place / "rows.json").write_text(json.dumps([{"instruction": "Add.", "input": "", "output": "Yes, of course."}]))
+    assert etude(place, "curate", "rows.json").returncode == 0

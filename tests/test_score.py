@@ -141,6 +141,7 @@ def test_a_task_without_a_recipe(folder, tmp_path, monkeypatch):
         (["--model", "x"], "score needs one of"),
         (["--task", "svamp", "--model", "x"], "give the file to score with --data"),
         (["--task", "svamp", "--model", "x", "--data", "f.jsonl", "--few-shot", "2"], "--train FILE"),
+        (["--task", "svamp", "--model", "x", "sources.svamp.licence=a/b"], "give the file to score with --data"),
         (["--predictions", "p.jsonl"], "--predictions needs --metric"),
         (["--predictions", "p.jsonl", "--metric", "rougeL", "--set", "stemmer"], "key=value"),
     ],

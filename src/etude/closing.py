@@ -44,7 +44,7 @@ def summary(findings: Findings, folder: Path, sentence: str) -> str:
     row_id = next((e[0].id[:8] for e in findings.examples.values() if e), "")
     lines += ["", f"report: {folder / 'report.html'}", "try next:"]
     name = command()
-    lines += [f"  {name} show {folder} --row {row_id}", f"  {name} new my-task --from sentiment", f"  {name} preview my-task.yaml"]
+    lines += [f"  {name} show {folder} --row {row_id}", f"  {name} new my-task --from multitask", f"  {name} preview my-task.yaml"]
     return "\n".join(lines)
 
 

@@ -221,7 +221,8 @@ def curated(work: Work) -> dict[str, Any]:
     for step in found.steps:
         if step.dropped or step.changed:
             done = f"{step.dropped:,} rows dropped" if step.dropped else f"{step.changed:,} rows changed"
-            work.watch.say(f"  {step.name}: {done} of {step.rows:,} (dropped.jsonl says why)")
+            where = "dropped.jsonl says why" if step.dropped else "curated/rewritten.jsonl has them"
+            work.watch.say(f"  {step.name}: {done} of {step.rows:,} ({where})")
     if found.applied.failures:
         raise CheckFailed("; ".join(found.applied.failures))
     if found.rows and not found.applied.kept:

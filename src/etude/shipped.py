@@ -33,9 +33,9 @@ def start(name: str, origin: str, folder: Path) -> list[Path]:
     target = folder / f"{name}.yaml"
     if target.exists():
         raise RecipeError(f"{target} is there already")
-    text = files("etude").joinpath("recipes", f"{origin}.yaml").read_text(encoding="utf-8")
-    journal.write_text(target, re.sub(r"^name: .*$", f"name: {name}", text, count=1, flags=re.M))
     described = folder / "recipe.schema.json"
-    # as it is shipped, for making it takes seconds; a test keeps it true
-    journal.write_text(described, files("etude").joinpath("recipes", described.name).read_text(encoding="utf-8"))
+    # the schema as it is shipped, for making it takes seconds; a test keeps it true
+    text, schema = (files("etude").joinpath("recipes", one).read_text(encoding="utf-8") for one in (f"{origin}.yaml", described.name))
+    journal.write_text(target, re.sub(r"^name: .*$", f"name: {name}", text, count=1, flags=re.M))
+    journal.write_text(described, schema)
     return [target, described]

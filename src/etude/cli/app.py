@@ -42,6 +42,11 @@ def options(
     """Instruction-tune a language model and know, with evidence, whether it worked."""
 
 
+def is_override(word: str) -> bool:
+    """Whether the first word of a command that needs no recipe is `key=value`. A path would not keep it: it makes one slash of two."""
+    return "=" in word and not Path(word).is_file()
+
+
 def at(folder: Path, root: Path) -> Path:
     """A run folder given as a path, or by its name below the root."""
     return folder if folder.exists() or folder.parent != Path() else root / folder

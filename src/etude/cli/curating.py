@@ -11,6 +11,9 @@ import typer
 
 from etude.cli.app import AsJson, Overrides, Root, app, at, print_json, print_notes, writable
 
+LARGEST_RECIPE = 1_000_000
+"""Bytes above which a .json file is a data set, unread."""
+
 
 @app.command()
 def curate(
@@ -43,12 +46,25 @@ def curate(
         raise RecipeError("curate needs a recipe, a data set, or --from-run RUN")
     if from_run is not None:
         suspects(at(from_run, root), json)
-    elif recipe and recipe.endswith((".yaml", ".yml")):
+    elif recipe and (recipe.endswith((".yaml", ".yml")) or is_recipe(Path(recipe))):
         of_recipe(Path(recipe), overrides or (), root, json)
     elif overrides:
         raise RecipeError(f"{overrides[0]!r}: overrides are of a recipe; a data set takes --check")
     else:
         of_data(str(recipe), check or ["standard"], out, against or (), origin, html, max_bad_rows, force, json)
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a .json file is a recipe and no data set: it names a model."""
+    from etude import recipe as recipes
+    from etude.failures import RecipeError
+
+    if path.suffix != ".json" or not path.is_file() or path.stat().st_size > LARGEST_RECIPE:
+        return False
+    try:
+        return "model" in recipes.parse(path.read_text(encoding="utf-8-sig"), str(path))
+    except (RecipeError, UnicodeDecodeError):
+        return False
 
 
 def suspects(folder: Path, json: bool) -> None:

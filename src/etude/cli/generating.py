@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from etude.cli.app import AsJson, Overrides, Root, app, print_json, print_notes
+from etude.cli.app import AsJson, Overrides, Root, app, is_override, print_json, print_notes
 
 
 @app.command()
 def generate(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe with a `generate` section.", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Argument(help="A recipe with a `generate` section.", show_default=False)] = None,
     overrides: Overrides = None,
     origin: Annotated[
         Path | None, typer.Option("--from", help="A file or folder of documents or code to write instructions for.", show_default=False)
@@ -25,14 +25,14 @@ def generate(
     from etude.failures import RecipeError
     from etude.screen import printable, watcher
 
-    if recipe is not None and "=" in recipe.name:  # without a recipe the first word is an override, too
-        recipe, overrides = None, [str(recipe), *(overrides or ())]
+    if recipe is not None and is_override(recipe):
+        overrides, recipe = [recipe, *(overrides or ())], None
     if recipe is None and origin is None:
         raise RecipeError("generate needs a recipe, or --from FOLDER with documents or code")
     from etude import recipe as recipes
     from etude import shipped
 
-    path = recipe if recipe is not None else shipped.recipe_path("documents")
+    path = Path(recipe) if recipe is not None else shipped.recipe_path("documents")
     chosen = recipes.load(path, overrides or ())
     if origin is not None:
         chosen = recipes.with_documents(chosen, origin)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from etude.cli import scoring
-from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, print_json, print_notes, writable
+from etude.cli.app import AsJson, Overrides, RecipePath, Root, app, is_override, print_json, print_notes, writable
 
 if TYPE_CHECKING:
     from etude.sharding import Launch
@@ -152,7 +152,7 @@ def tune(
 
 @app.command()
 def score(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML or JSON).", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Argument(help="A recipe (YAML or JSON).", show_default=False)] = None,
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="A run or a model to score, without a recipe.", show_default=False)] = None,
     task: Annotated[str | None, typer.Option(help="A built-in task for --model; `list` names them.", show_default=False)] = None,
@@ -173,8 +173,8 @@ def score(
     """Score: a recipe's models, any model on a known task, or a file of predictions. Nothing is trained."""
     from etude.failures import RecipeError
 
-    if recipe is not None and task and "=" in recipe.name:  # without a recipe the first word is an override, too
-        recipe, overrides = None, [str(recipe), *(overrides or ())]
+    if recipe is not None and task and is_override(recipe):
+        overrides, recipe = [recipe, *(overrides or ())], None
     if sum(bool(one) for one in (recipe, task, predictions, lm_eval)) != 1:
         raise RecipeError("score needs one of: a recipe; --model X --task NAME; --model X --lm-eval TASK; --predictions FILE --metric NAME")
     if ((task and task != "list") or lm_eval) and model is None:
@@ -186,7 +186,7 @@ def score(
     elif task:
         scoring.of_task(task, str(model), overrides or (), data, train, {"few_shot": few_shot, "limit": limit}, root, json)
     else:
-        scoring.of_recipe(recipe or Path(), overrides or (), root, json)
+        scoring.of_recipe(Path(recipe or ""), overrides or (), root, json)
 
 
 @app.command()
