@@ -340,6 +340,19 @@ def test_what_was_asked_is_compared_however_it_is_written(tmp_path: Path) -> Non
         compare([silent, polite, curt], Wanted(metric="exact_match"))
 
 
+def test_bits_of_other_references_are_not_compared(tmp_path: Path) -> None:
+    def bits(name: str, words: str, seed: int) -> str:
+        draw = np.random.default_rng(seed)
+        rows = [{"id": str(n), "output": "a", "reference": words, "token_logprobs": list(-draw.random(9))} for n in range(30)]
+        return written(tmp_path, name, rows)
+
+    mine, alike, other = bits("mine.jsonl", "four", 1), bits("alike.jsonl", "four", 2), bits("other.jsonl", "The steps: four", 3)
+    told = only(compare([mine, alike, other], Wanted(metric="bits_per_token", force=True))).metrics[0]
+    assert told.against["other"].verdict == "cannot test: it is measured on the references, and these are other texts"
+    assert not told.against["alike"].why
+    assert not only(compare([mine, other], Wanted(metric="exact_match", force=True))).metrics[0].against["other"].why.startswith("it is")
+
+
 def test_a_system_prompt_is_part_of_what_a_run_was_asked(root: Path) -> None:
     rows = [{**row, "before": [{"role": "system", "content": "Be short."}]} for row in answered(0.9, 4)]
     journal.write_rows(run(root, "told", 0.9) / "predictions" / "news.tuned.jsonl", rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
@@ -124,7 +125,7 @@ def alone() -> Studied:
     return replace(
         filled(), metric="ppl", lower=True, scale=100.0, seeds=(7,), baseline="a", margin=0.5, start=None, smallest=None,
         slices=(), notes=(),
-        forced=("prompts differ",), manifest={},
+        forced=("other prompts: of 9 items in b and a",), manifest={},
         arms=(
             arm("a", None, None, **{**bare, "reached": {"ppl": reached(12.5, 0.4, s7=12.5)}}),
             arm("b", None, None, **{**bare, "reached": {"ppl": reached(11.0, 0.4, s7=11.0)},
@@ -205,7 +206,7 @@ def test_the_verdict_in_one_sentence() -> None:
     )
     assert study.sentence(alone()) == (
         "On `news`, by ppl (less is better), `b` (−1.50, adjusted p < .001) is better than `a`; `c` is equivalent to `a`, within ±0.50; "
-        "one seed, so this speaks of these checkpoints only; the arms are not strictly comparable."
+        "one seed, so this speaks of these checkpoints only; not strictly comparable: other prompts."
     )
     none = replace(filled(), arms=tuple(replace(one, against={}) for one in filled().arms))
     assert study.sentence(none) == "No arm can be tested against `prompt`."
@@ -267,7 +268,7 @@ def test_equal_findings_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_one_seed_and_less_is_better() -> None:
     found, text = alone(), Parsed(page(alone())).text
-    assert "Not strictly comparable prompts differ" in text
+    assert "Not strictly comparable other prompts: of 9 items in b and a" in text
     assert "less is better" in text
     assert "within ±0.50" in text
     assert "Quality against cost" not in text
@@ -352,3 +353,15 @@ def test_tests_that_differ_in_their_degrees_of_freedom_alone_are_named_once():
     assert merged(given) == [f"{t} (2.5 to 12.4 degrees of freedom)", other]
     assert merged(given[:1]) == given[:1]
     assert merged([]) == []
+
+
+def test_names_beside_points_do_not_cover_one_another() -> None:
+    points, names = [(41.0, 87.0), (96.0, 86.0), (3.0, 82.0), (70.0, 92.0)], ["simple", "normal", "complex", "none"]
+    boxes = []
+    for (x, y), word, (right, down, end) in zip(points, names, study_charts.placed(points, names), strict=True):
+        width = study_charts.LETTER * len(word)
+        left = x * study_charts.WIDE / 100 + right - {"start": 0.0, "middle": width / 2, "end": width}[end]
+        bottom = y * study_charts.TALL / 100 + down + 3
+        boxes.append((left, bottom - 15, left + width, bottom))
+    for (a, b, c, d), (e, f, g, h) in itertools.combinations(boxes, 2):
+        assert c <= e or g <= a or d <= f or h <= b

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from etude.comparing.naming import Arm, Place, arms_of
 from etude.comparing.sheets import Given, Run, Sheet, of_file
 from etude.comparison import Comparison, Interval
 from etude.failures import CheckFailed, DataError, RecipeError, nearest
-from etude.metrics import Metric, lower_is_better
+from etude.metrics import Metric, lower_is_better, needs
 
 SCHEMA = 1
 """Version of what `--json` prints."""
@@ -164,13 +164,14 @@ def on_task(task: str, sheets: checks.Sheets, wanted: Wanted, given: Metric | No
     if not ids:
         raise DataError(f"the arms have no item in common{f' in {task}' if task else ''}: nothing can be paired")
     first = next(iter(sheets))
-    measured: list[Measured] = []
+    measured, others_of = list[Measured](), checks.other_references(sheets)
     for place, (name, metric) in enumerate(metrics.items()):
         # a metric that was asked for is measured as asked, whatever a run's own report says under its name
         signature = metric.signature([every[0].rows[id] for id in ids]) if given is not None else None
         stats, signature, others = statistics(sheets, name, metric, ids, signature)
         reasons += others
-        measured.append(measure(name, metric, signature, stats, groups, wanted.margin if place == 0 else None, planned=place == 0))
+        found = measure(name, metric, signature, stats, groups, wanted.margin if place == 0 else None, planned=place == 0)
+        measured.append(untested(found, others_of) if "token_logprobs" in needs(metric) else found)
     refuse(task, reasons, wanted.force)
     return Compared(
         task=task,
@@ -264,6 +265,16 @@ def measure(
     rest = {arm: stats[arm] for arm in others}
     against = comparison.compare_arms(stats[base], rest, metric, groups=groups, margin=margin)
     return Measured(name, signature, lower_is_better(metric), metric.scale, planned, reached, against)
+
+
+def untested(measured: Measured, arms: Collection[str]) -> Measured:
+    """Numbers of log-probabilities of the references, which say nothing of arms with other references: shorter texts, or easier ones."""
+    why = "it is measured on the references, and these are other texts"
+    against = {
+        arm: replace(one, why=why, p=1.0, adjusted=1.0, equivalent=None, verdict=f"cannot test: {why}") if arm in arms else one
+        for arm, one in measured.against.items()
+    }
+    return replace(measured, against=against)
 
 
 def explored(measured: Sequence[Measured]) -> list[Measured]:

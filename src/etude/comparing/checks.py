@@ -58,7 +58,7 @@ def differences(sheets: Sheets) -> list[str]:
     reasons = list[str]()
     for other in every[1:]:
         reasons += other_items(every[0], other)
-    reasons += other_texts("references", every, lambda sheet: {id: row.references for id, row in sheet.rows.items() if row.references})
+    reasons += other_texts("references", every, references)
     reasons += other_texts("questions", every, Sheet.questions)
     for what in dict.fromkeys(what for sheet in every for what in sheet.how):
         first, *others = [sheet for sheet in every if what in sheet.how]
@@ -98,13 +98,31 @@ def other_items(first: Sheet, other: Sheet) -> list[str]:
 
 def other_texts(what: str, every: Sequence[Sheet], texts_of: Callable[[Sheet], Mapping[str, Any]]) -> list[str]:
     """Items of which two sheets both say something, and not the same; of mappings the keys that both have count."""
-    reasons = []
+    found: dict[tuple[int, str], list[str]] = {}
     told = [(sheet, own) for sheet in every if (own := texts_of(sheet))]
     for sheet, own in told[1:]:
-        first, known = told[0]
-        if unlike := [id for id in known if id in own and apart_in(known[id], own[id])]:
-            reasons.append(f"other {what}: of {len(unlike)} items in {sheet.place.text} and {first.place.text} ({few(unlike)})")
-    return reasons
+        if unlike := unlike_in(told[0][1], own):
+            found.setdefault((len(unlike), few(unlike)), []).append(sheet.place.text)
+    return [
+        f"other {what}: of {count} items in {few(places)} and {told[0][0].place.text} ({items})" for (count, items), places in found.items()
+    ]
+
+
+def unlike_in(known: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """The items of which both say something, and not the same."""
+    return [id for id in known if id in own and apart_in(known[id], own[id])]
+
+
+def references(sheet: Sheet) -> dict[str, tuple[str, ...]]:
+    """Each item's references, where it has some."""
+    return {id: row.references for id, row in sheet.rows.items() if row.references}
+
+
+def other_references(sheets: Sheets) -> set[str]:
+    """The arms whose references are not those of the first arm."""
+    own = {arm: references(sheets[arm][0]) for arm in sheets}
+    first = next(iter(own.values()))
+    return {arm for arm, known in own.items() if unlike_in(first, known)}
 
 
 def apart_in(one: Any, two: Any) -> bool:

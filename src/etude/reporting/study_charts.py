@@ -286,27 +286,30 @@ SPOTS = ((11, 5, "start"), (-11, 5, "end"), (0, -12, "middle"), (0, 22, "middle"
 
 
 def placed(points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[tuple[int, int, str]]:
-    """A place for each name that covers as little as can be of points, other names and the margins; one after the other."""
+    """A place for each name that covers as little as can be of points, other names and the margins; in turn, until none moves."""
     pixels = [(x * WIDE / 100, y * TALL / 100) for x, y in points]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in pixels]
-    found = []
-    for (x, y), word in zip(pixels, names, strict=True):
-        width = LETTER * len(word)
+    dots = [(x - 7, y - 7, x + 7, y + 7) for x, y in pixels]
+    found: dict[int, tuple[int, int, str]] = {}
 
-        def box(spot: tuple[int, int, str], x: float = x, y: float = y, width: float = width) -> tuple[float, float, float, float]:
-            left = x + spot[0] - {"start": 0.0, "middle": width / 2, "end": width}[spot[2]]
-            return left, y + spot[1] - 12, left + width, y + spot[1] + 3
+    def box(place: int, spot: tuple[int, int, str]) -> tuple[float, float, float, float]:
+        (x, y), width = pixels[place], LETTER * len(names[place])
+        left = x + spot[0] - {"start": 0.0, "middle": width / 2, "end": width}[spot[2]]
+        return left, y + spot[1] - 12, left + width, y + spot[1] + 3
 
-        def covers(spot: tuple[int, int, str], width: float = width) -> float:
-            left, top, right, bottom = box(spot)
-            shared = sum(max(0.0, min(right, r) - max(left, a)) * max(0.0, min(bottom, d) - max(top, b)) for a, b, r, d in taken)
-            outside = max(0.0, -left) + max(0.0, right - WIDE - 20) + max(0.0, -top - 6) + max(0.0, bottom - TALL + 2)
-            return shared + 20 * outside
+    def covers(place: int, spot: tuple[int, int, str]) -> float:
+        left, top, right, bottom = box(place, spot)
+        taken = [*dots, *(box(other, own) for other, own in found.items() if other != place)]
+        shared = sum(max(0.0, min(right, r) - max(left, a)) * max(0.0, min(bottom, d) - max(top, b)) for a, b, r, d in taken)
+        outside = max(0.0, -left) + max(0.0, right - WIDE - 20) + max(0.0, -top - 6) + max(0.0, bottom - TALL + 2)
+        return shared + 20 * outside
 
-        best = min(SPOTS, key=covers)
-        taken.append(box(best))
-        found.append(best)
-    return found
+    for _ in range(4):
+        before = dict(found)
+        for place in range(len(names)):
+            found[place] = min(SPOTS, key=lambda spot: covers(place, spot))
+        if found == before:
+            break
+    return [found[place] for place in range(len(names))]
 
 
 # ---- differences in the table ------------------------------------------------------------------------

@@ -69,8 +69,13 @@ def sentence(found: Studied) -> str:
     if lost:
         parts.append(f"there is no result for {listed(called(arm.name) for arm in lost)}")
     limits = [limit] if (limit := checkpoints(found)) else []
-    limits += ["the arms are not strictly comparable"] if found.forced else []
+    limits += [f"not strictly comparable: other {listed(differing(found.forced))}"] if found.forced else []
     return f"On {called(found.task)}, by {scored(found)}, {'; '.join([*parts, *limits])}."
+
+
+def differing(reasons: Sequence[str]) -> list[str]:
+    """What differs between arms, once each: `other questions: of 9 items in ...` -> questions."""
+    return list(dict.fromkeys(name(reason.partition(":")[0].removeprefix("other "), 60) for reason in reasons))
 
 
 def checkpoints(found: Studied) -> str:
