@@ -15,7 +15,7 @@ from etude.grading import Graded
 from etude.range_test import Curve
 from etude.reporting.findings import Findings
 from etude.reporting.gathering import best
-from etude.reporting.words import clip, metric_name, number, signed, span, visible
+from etude.reporting.words import clip, held_out, metric_name, number, signed, span, visible
 
 SHOWN = 3
 """Answers shown side by side."""
@@ -25,7 +25,7 @@ def summary(findings: Findings, folder: Path, sentence: str) -> str:
     """The closing text, control characters of data and models made visible."""
     lines = ["", sentence, ""]
     for task, measures in findings.tasks.items():
-        lines.append(f"{task}: start -> tuned, 95 % intervals, {measures[0].items if measures else 0} held-out rows")
+        lines.append(f"{task}: start -> tuned, 95 % intervals, {held_out(measures[0]) if measures else 'no rows'}")
         for m in measures:
             row = f"  {metric_name(m.metric):14} {number(m.base, m.scale):>7} {span(m.base_interval, m.scale):17}"
             row += f" -> {number(m.tuned, m.scale):>7} {span(m.tuned_interval, m.scale):17}"

@@ -40,7 +40,8 @@ class Measure:
     better unless `lower` says the opposite. None (or a number that is not finite) stands for what could not be computed. `interval`
     and `p` belong to the difference. `verdict` begins with one of KINDS; `label` limits its claim
     ("these checkpoints only"). An interval about no number is taken as None; a verdict that begins with
-    nothing known, or goes against the sign of its own difference, is a Failure.
+    nothing known, or goes against the sign of its own difference, is a Failure. `groups`: in how many groups the items come, by the
+    field `group`; 0 where each stands for itself.
     """
 
     metric: str
@@ -58,6 +59,8 @@ class Measure:
     label: str = ""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     lower: bool = False
+    groups: int = 0
+    group: str = ""
 
     def __post_init__(self) -> None:
         if not self.verdict.startswith(KINDS):
@@ -319,6 +322,7 @@ def results(findings: Findings) -> dict[str, Any]:
             "interval": bounds(measure.interval),
             "p": finite(measure.p),
             "items": measure.items,
+            **({"groups": measure.groups, "group": key(measure.group)} if measure.groups else {}),
             "signature": key(measure.signature),
             "baselines": {
                 key(name): {"value": finite(baseline["value"]), "interval": bounds(ends(baseline))}

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from etude import comparison, curating, journal, judging, preparing, runs, scoring
+from etude import curating, journal, judging, preparing, runs, scoring
 from etude.curation.diversity import Figures, figures
 from etude.failures import DataError
 from etude.metrics import METRICS, Metric, lower_is_better, needs
 from etude.recipe import Recipe
 from etude.records import Prediction
 from etude.reporting.findings import (
-    Baseline,
     Clean,
     Contamination,
     Example,
@@ -32,9 +31,8 @@ from etude.reporting.findings import (
     Tuning,
 )
 from etude.reporting.generated_gathering import gather_generated
+from etude.reporting.measuring import Rows, groups_of, measure, number
 from etude.scoring import Measured, Task
-
-Rows = list[dict[str, Any]]
 
 
 def gather(folder: Path) -> Findings:
@@ -50,8 +48,7 @@ def gather(folder: Path) -> Findings:
     primary: dict[str, str] = {}
     examples: dict[str, tuple[Example, ...]] = {}
     scorecard: dict[str, Any] = {}
-    steps = json.loads((folder / "curated" / "steps.json").read_text(encoding="utf-8"))
-    looked: dict[str, Any] = next((step["facts"] for step in steps if step["name"] == "contamination"), {})
+    looked = looked_for(folder)
     clean: dict[str, tuple[Clean, ...]] = {}
     beside: tuple[str, ...] = ()
     for task in recipe.tasks():
@@ -60,7 +57,8 @@ def gather(folder: Path) -> Findings:
         metrics = preparing.metrics_of(recipe, task)
         measured = measured_by(arms, metrics, task.task)
         called = scoring.names(metrics)
-        tasks[name] = tuple(measure(key, metric, measured, recipe.seed) for key, metric in zip(called, metrics, strict=True))
+        alike = groups_of(folder, recipe, task, arms["start"])
+        tasks[name] = tuple(measure(key, one, measured, recipe.seed, alike) for key, one in zip(called, metrics, strict=True))
         primary[name] = called[0] if called else ""
         if task.judge:
             found, said = judged(folder, task, recipe.seed)
@@ -97,6 +95,13 @@ def gather(folder: Path) -> Findings:
         manifest=manifest,
         notes=(*notes(recipe, facts), *beside),
     )
+
+
+def looked_for(folder: Path) -> dict[str, Any]:
+    """What the contamination check found; nothing where there was none."""
+    steps = json.loads((folder / "curated" / "steps.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = next((step["facts"] for step in steps if step["name"] == "contamination"), {})
+    return found
 
 
 def finished(folder: Path, recipe: Recipe) -> dict[str, runs.Done]:
@@ -139,48 +144,15 @@ def scores(folder: Path, recipe: Recipe, arms: Sequence[str]) -> dict[str, Any]:
             rows = answers(folder, task, arm)
             known = [metric for metric in metrics if arm in (*arms, "few_shot") or not needs(metric)]
             measured = scoring.measure(rows, known, task.task)
-            numbers = {key: number(one, metric, recipe.seed) for (key, one), metric in zip(measured.items(), known, strict=True)}
+            groups = groups_of(folder, recipe, task, rows)
+            numbers = {key: number(one, metric, recipe.seed, groups) for (key, one), metric in zip(measured.items(), known, strict=True)}
             found[name][arm] = {"answers": len(rows), "metrics": numbers}
     return found
-
-
-def number(one: Measured, metric: Metric, seed: int) -> dict[str, Any]:
-    """One arm's score as plain data."""
-    between = comparison.interval(one.stats, metric, seed)
-    return {"value": one.value, "interval": [between.low, between.high], "items": len(one.stats), "signature": one.signature}
 
 
 def answers(folder: Path, task: Task, arm: str) -> Rows:
     """One arm's answers to a task, in the order of the test rows."""
     return sorted(journal.read(folder / runs.predictions_file(task, arm)), key=lambda row: str(row["id"]))
-
-
-def measure(name: str, metric: Metric, measured: Mapping[str, Mapping[str, Measured]], seed: int) -> Measure:
-    """Start against tuned in one metric, with the baselines beside it."""
-    start, tuned = measured["start"][name], measured["tuned"][name]
-    found = comparison.compare(start.stats, tuned.stats, metric, seed)
-    baselines: dict[str, Baseline] = {
-        arm: {"value": values[name].value, "interval": ends(comparison.interval(values[name].stats, metric, seed))}
-        for arm, values in measured.items()
-        if arm not in ("start", "tuned") and name in values
-    }
-    return Measure(
-        metric=name,
-        base=start.value,
-        base_interval=ends(comparison.interval(start.stats, metric, seed)),
-        tuned=tuned.value,
-        tuned_interval=ends(comparison.interval(tuned.stats, metric, seed)),
-        difference=found.difference,
-        interval=ends(found.interval),
-        p=found.p,
-        items=found.items,
-        signature=tuned.signature,
-        scale=metric.scale,
-        verdict=found.verdict,
-        label=found.label,
-        baselines=baselines,
-        lower=lower_is_better(metric),
-    )
 
 
 def forgotten(folder: Path, seed: int) -> tuple[Measure, ...]:
@@ -248,11 +220,6 @@ def mixture(rows: Sequence[Mapping[str, Any]]) -> tuple[Mixed, ...]:
     """The realised mixture; nothing for a single source drawn as it is."""
     keys = ("source", "rows", "asked", "drawn", "distinct", "repeats", "tokens", "trained_tokens", "trained_tokens_share")
     return tuple(Mixed(*(row[key] for key in keys)) for row in rows)
-
-
-def ends(interval: comparison.Interval) -> tuple[float, float]:
-    """An interval as (low, high)."""
-    return interval.low, interval.high
 
 
 def side_by_side(

@@ -194,7 +194,7 @@ def judged(task: str, measure: Measure) -> str:
     start, tuned = value(measure.base, measure.base_interval), value(measure.tuned, measure.tuned_interval)
     change = f"{signed(measure.difference, scale)} {span(measure.interval, scale)}".strip()
     limits = "; ".join(part for part in (probability(measure.chance), name(measure.label)) if part)
-    behind = f"on {measure.items:,} held-out {'row' if measure.items == 1 else 'rows'}{f' ({limits})' if limits else ''}"
+    behind = f"on {held_out(measure)}{f' ({limits})' if limits else ''}"
     if measure.kind in ("better", "worse"):
         verb = "raised" if (measure.kind == "better") != measure.lower else "lowered"
         less = f" (less is better, so the tuned model is {measure.kind})" if measure.lower else ""
@@ -205,6 +205,12 @@ def judged(task: str, measure: Measure) -> str:
         known = [f"{word} {text}" for word, text in (("start", start), ("tuned", tuned)) if text != MISSING]
         first = f"Whether tuning changed {what} on {where} cannot be tested: {', '.join(known) or 'no number'} {behind}."
     return " ".join(part for part in (first, detail(measure), against(measure)) if part)
+
+
+def held_out(measure: Measure) -> str:
+    """`60 held-out rows`, or `60 held-out rows in 21 groups by file`."""
+    groups = f" in {measure.groups:,} groups by {name(measure.group)}" if measure.groups else ""
+    return f"{measure.items:,} held-out {'row' if measure.items == 1 else 'rows'}{groups}"
 
 
 def sentence(findings: Findings) -> str:
