@@ -130,3 +130,19 @@ def test_a_plan_shows_what_its_own_metric_can_show(model_folder: Any, tmp_path: 
     assert "in exact_match or more (80 % power, a fifth of the rows disagreeing)" in exact[1]
     assert "smallest difference" not in corpus[0]
     assert "can show" not in corpus[1]
+
+
+def test_a_plan_counts_the_groups_of_the_split(model_folder: Any, tmp_path: Path) -> None:
+    journal.write_rows(tmp_path / "rows.jsonl", [{"instruction": f"Say {i}.", "input": "", "output": f"{i % 9}"} for i in range(80)])
+    reach = {}
+    for group in (None, "output"):
+        raw = {
+            "name": "p",
+            "model": str(model_folder("llama")),
+            "sources": {"rows": {"type": "alpaca", "path": str(tmp_path / "rows.jsonl")}},
+            "split": {"test": 0.4, "validation": 0, "group": group},
+            "score": [{"task": "rows", "metrics": ["rougeL"]}],
+        }
+        (task,) = planning.plan(build(raw), tmp_path / f"p-{group}")["scoring"]["tasks"]
+        reach[group] = task["smallest difference"] * task["rows"] ** 0.5
+    assert reach["output"] > 1.5 * reach[None], "a handful of groups, whatever the number of rows"

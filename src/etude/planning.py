@@ -115,14 +115,15 @@ def asking(recipe: Recipe, data: preparing.Data, task: Any, encoder: Encoder, fo
         "task": task.task,
         "rows": len(records),
         "tokens": arms * (prompts + answers),
-        **shown(preparing.metrics_of(recipe, task), len(records)),
+        **shown(preparing.metrics_of(recipe, task), len(records), preparing.grouped(records, recipe.split.group)),
     }
 
 
-def shown(measured: Sequence[Metric], items: int) -> dict[str, Any]:
-    """The smallest difference that so many rows show in a task's first metric of which something is known; nothing where there is none."""
+def shown(measured: Sequence[Metric], items: int, groups: int = 0) -> dict[str, Any]:
+    """The smallest difference that so many rows (in groups, 0: each for itself) show in a task's first metric of which something is
+    known; nothing where there is none."""
     for metric in measured if items else ():
-        found, assumed = comparison.planned_difference(metric, items)
+        found, assumed = comparison.planned_difference(metric, items, groups=groups or None)
         if found is not None:
             return {"smallest difference": round(found, 3), "assumed": assumed, "of": METRICS.name_of(metric)}
     return {}

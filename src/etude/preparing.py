@@ -350,3 +350,11 @@ def stored(folder: Path, recipe: Recipe) -> Data:
 def as_record(row: Mapping[str, Any]) -> Record:
     """A JSON line as the Record it was."""
     return Record(row["id"], row["fields"], Origin(**row["origin"]), row["source"], row["task"])
+
+
+def grouped(records: Sequence[Record], field: str | None) -> int:
+    """In how many groups test rows come; 0 where each stands for itself."""
+    if field is None or any(record.fields.get(field) is None for record in records):
+        return 0
+    count = len({str(record.fields[field]) for record in records})
+    return count if count < len(records) else 0

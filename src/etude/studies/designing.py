@@ -108,21 +108,13 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
     rows = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds)[0] for arm in study.arms}
     first = study.first()
     primary = next(m for m, n in zip(*named(recipes[first], task), strict=True) if n == metric)
-    groups = grouped(asked[first], study.group or recipes[first].split.group)
+    groups = preparing.grouped(asked[first], study.group or recipes[first].split.group)
     seed_sd = SEED_SD * primary.scale if study.seed_sd is None else study.seed_sd
     smallest, assumed = comparison.planned_difference(
         primary, len(tests[first]), own_sd=study.item_sd, seeds=len(study.seeds), seed_sd=seed_sd, groups=groups or None,
         family=len(study.arms) - 1,
     )  # fmt: skip
     return Design(study, folder, task, metric, more, rows, len(tests[first]), trials, smallest, kept, len(shared), assumed, groups, seed_sd)
-
-
-def grouped(records: Sequence[Record], field: str | None) -> int:
-    """In how many groups test rows come; 0 where each stands for itself."""
-    if field is None or any(record.fields.get(field) is None for record in records):
-        return 0
-    count = len({str(record.fields[field]) for record in records})
-    return count if count < len(records) else 0
 
 
 def named(recipe: Recipe, task: str) -> tuple[Any, Any]:
