@@ -154,6 +154,9 @@ def test_an_override_with_a_slash_is_no_recipe(place):
     done = etude(place, "generate", "--from", "papers", server, "generate.documents.llm=techer")
     assert done.returncode == 2
     assert "did you mean 'teacher'" in done.stderr
+    done = etude(place, "generate", "--from", "papers", "llms={teacher: {type: http, base_url: x, model: " + 300 * "n" + "}}")
+    assert "base_url" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_curate_takes_a_recipe_in_json(place):
@@ -164,3 +167,7 @@ def test_curate_takes_a_recipe_in_json(place):
     assert (done.returncode, done.stdout[:2]) == (0, "j:"), done.stderr
     (place / "rows.json").write_text(json.dumps([{"instruction": "Add.", "input": "", "output": "Yes, of course."}]))
     assert etude(place, "curate", "rows.json").returncode == 0
+    (place / "deep.json").write_text(9_000 * "[")
+    done = etude(place, "curate", "deep.json")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr

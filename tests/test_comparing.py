@@ -46,8 +46,10 @@ def answered(share: float, seed: int, items: int = ITEMS, **more: Any) -> list[d
     return rows
 
 
-def run(root: Path, name: str, share: float, seed: int = 0, *, items: int = ITEMS, card: bool = False, **changes: Any) -> Path:
-    """A run folder as far as comparing reads it."""
+def run(
+    root: Path, name: str, share: float, seed: int = 0, *, items: int = ITEMS, card: bool = False, form: str = "jinja", **changes: Any
+) -> Path:
+    """A run folder as far as comparing reads it; `form`: the format that its encoding was written in."""
     raw = {
         "name": name,
         "model": "smollm2-135m-instruct",
@@ -69,6 +71,7 @@ def run(root: Path, name: str, share: float, seed: int = 0, *, items: int = ITEM
     journal.write_rows(folder / "curated" / "test.jsonl", [{"id": f"{i:03}", "fields": {"t": "x", "page": i // 5}} for i in range(items)])
     for stage in ("start", "baselines", "tuned"):
         runs.finish(folder, stage, "d", 1.0, [], {})
+    runs.finish(folder, "encoded", "d", 1.0, [], {"format": form})
     if card:
         rows = list(journal.read(folder / runs.predictions_file(task, "tuned")))
         metrics = [METRICS[key](labels=LABELS) for key in ("accuracy", "f1")]
@@ -199,7 +202,7 @@ def test_what_the_report_measured_is_taken_where_it_is_there(root: Path) -> None
         ({"score": [{"task": "news", "few_shot": 2}]}, "other worked examples in the prompt: plain-0 has 0, other has 2"),
         ({"score": [{"task": "news", "cot": True}]}, "other reasoning asked for: plain-0 has as worded, other has yes"),
         ({"score": [{"task": "news", "metrics": [{"type": "accuracy", "read": "only"}]}]}, "other ways to measure accuracy"),
-        ({"format": "alpaca"}, "other format of the prompt: plain-0 has type auto.*, other has type alpaca"),
+        ({"form": "alpaca"}, "other format of the prompt: plain-0 has jinja, other has alpaca"),
     ],
 )
 def test_what_is_not_comparable_is_refused_or_said(root: Path, changes: dict[str, Any], why: str) -> None:
@@ -358,6 +361,22 @@ def test_a_system_prompt_is_part_of_what_a_run_was_asked(root: Path) -> None:
     journal.write_rows(run(root, "told", 0.9) / "predictions" / "news.tuned.jsonl", rows)
     with pytest.raises(CheckFailed, match="other questions: of 60 items in told and plain-0"):
         compare(["plain-0", "told"], root=root)
+
+
+def test_a_format_is_what_it_came_to_and_not_how_it_is_spelled(root: Path) -> None:
+    run(root, "named", 0.8, format={"type": "jinja"})
+    assert not only(compare(["plain-0", "named"], root=root)).forced
+    run(root, "own", 0.8, format={"type": "jinja", "variables": {"x": "y"}})
+    with pytest.raises(CheckFailed, match=r"other format of the prompt: plain-0 has .*, own has variables"):
+        compare(["plain-0", "own"], root=root)
+
+
+def test_a_row_that_cannot_be_measured_is_named_by_file_and_line(tmp_path: Path) -> None:
+    rows = answered(0.5, 1)
+    bad = written(tmp_path, "bad.jsonl", [{**row, "references": [" "]} if row["id"] == "002" else row for row in rows])
+    for words in ([bad, written(tmp_path, "good.jsonl", rows)], [str(tmp_path / "good.jsonl"), bad]):
+        with pytest.raises(DataError, match=r"bad\.jsonl:3: .*blank.*\(metric accuracy, row 002\)"):
+            compare(words, Wanted(metric="accuracy", force=True))
 
 
 def test_groups_that_are_not_the_same(tmp_path: Path) -> None:

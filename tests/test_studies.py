@@ -168,10 +168,16 @@ def test_a_wrong_study_is_refused(base: dict[str, Any], given: dict[str, Any], w
         ({"recipe": "quickstar"}, "did you mean 'quickstart'"),
         ({"slices": "inputs"}, "slices: test row .* has no field 'inputs'; did you mean 'input'"),
         ({"group": "file"}, "group: test row .* has no field 'file'"),
-        ({"trials": {"keys": {"mixture.total": [10, 20]}}}, "trials.keys: mixture.total: trials try keys of tune"),
-        ({"trials": {"keys": {"tune.epochs": [1, 2]}}}, "trials.keys: tune.epochs cannot be tried: every arm gets the same rows"),
+        ({"trials": {"keys": {"mixture.total": [10, 20]}}}, "trials of mixture.total: mixture cannot be tried; what changes rows"),
+        ({"trials": {"keys": {"tune.epochs": [1, 2]}}}, "trials of tune.epochs: tune.epochs cannot be tried: every arm gets the same rows"),
         ({"trials": {"keys": {"tune.seed": [1, 2]}}, "same": None}, "tune.seed cannot be tried: seeds are the study's"),
-        ({"own_trials": {"full": {"tune.rows_per_step": [4]}}, "same": "steps"}, "own_trials.full: tune.rows_per_step cannot be tried"),
+        (
+            {"own_trials": {"full": {"tune.rows_per_step": [4]}}, "same": "steps"},
+            "every arm must try equally many|tune.rows_per_step cannot be tried",
+        ),
+        ({"trials": {"keys": {"tune.num_train_epochs": [1, 3]}}}, "trials of tune.num_train_epochs: tune.epochs cannot be tried"),
+        ({"trials": {"keys": {"tune.max_length": [16, 64]}}}, "tune.max_tokens cannot be tried"),
+        ({"trials": {"keys": {"tune": [{"rows_per_step": 4, "max_steps": 1}]}}}, "trials of tune: tune.max_steps cannot be tried"),
     ],
 )
 def test_a_wrong_arm_is_named_before_any_step(base: dict[str, Any], tmp_path: Path, given: dict[str, Any], why: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -166,6 +167,12 @@ def test_a_plan_asks_no_model(facts: dict[str, Any], tmp_path: Path, monkeypatch
     hard = {"curate": [{"type": "length", "input": {"most_characters": 3}}, {"type": "difficulty", "model": "start", "hardest": 0.5}]}
     found = costing.plan(study(facts, arms={"a": {}, "b": hard}), Path(), tmp_path / "s")
     assert "b: 1 checks ask a model" in found["notes"][0]
+    assert costing.plan(study(facts, arms={"a": {}, "b": hard}), Path(), tmp_path / "s") == {
+        **found,
+        "seconds": ANY,
+        "arms": ANY,
+        "disk gb": ANY,
+    }
     assert 0 < found["arms"]["b"]["rows"] < found["arms"]["a"]["rows"]
     made = {
         **facts,
@@ -174,6 +181,46 @@ def test_a_plan_asks_no_model(facts: dict[str, Any], tmp_path: Path, monkeypatch
     }
     with pytest.raises(RecipeError, match=r"arms\.lora: its rows are still to be made by a model \(more\)"):
         costing.plan(study(made), Path(), tmp_path / "m")
+
+
+def test_what_was_thought_for_the_plan_holds_nobody_up(facts: dict[str, Any], tmp_path: Path) -> None:
+    ready = design(study(facts), Path(), tmp_path / "s", Silent())
+    running.announce(ready, tmp_path / "s")
+    path = tmp_path / "s" / "study.json"
+    said = json.loads(path.read_text())
+    said["study"]["seed_sd"] = 0.016
+    journal.write_json(path, said)
+    running.refuse_another(tmp_path / "s", study(facts, item_sd=0.2))
+    with pytest.raises(RecipeError, match="announced other margin"):
+        running.refuse_another(tmp_path / "s", study(facts, margin=0.1))
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"score.1.metrics": ["chrf"]}, "more: not compared: more: the arms share no metric"),
+        ({"sources.more.path": "twice.jsonl"}, "more: not compared: "),
+    ],
+)
+def test_a_further_task_that_cannot_be_compared_costs_nothing(
+    facts: dict[str, Any], tmp_path: Path, other: dict[str, Any], why: str
+) -> None:
+    for name, words in (("more", "Say"), ("twice", "Tell")):
+        rows = [{"instruction": f"{words} {i}.", "input": "", "output": f"word {i % 3}"} for i in range(40)]
+        journal.write_rows(tmp_path / f"{name}.jsonl", rows)
+    other = {key: str(tmp_path / value) if value == "twice.jsonl" else value for key, value in other.items()}
+    (score,) = facts["score"]
+    two = {
+        **facts,
+        "sources": {**facts["sources"], "more": {"type": "alpaca", "path": str(tmp_path / "more.jsonl")}},
+        "split": {"validation": 6, "test": 8},
+        "score": [score, {**score, "task": "more"}],
+    }
+    own = study(two, arms={"a": {}, "b": other}, seeds=[0], same=None, primary="facts.rougeL")
+    found = running.run(own, Path(), tmp_path / "s")
+    assert any(note.startswith(why) for note in found.notes), found.notes
+    assert "rougeL" in found.arm("b").against
+    assert (tmp_path / "s" / "report.md").is_file()
 
 
 def test_rows_are_counted_of_the_test_and_not_of_validation(facts: dict[str, Any], tmp_path: Path) -> None:
@@ -239,6 +286,7 @@ def test_further_tasks_and_slices_are_one_family_each_and_know_of_groups(whole: 
     full = found.arm("full")
     assert list(full.reached) == ["rougeL", "exact_match", "more.rougeL", "more.exact_match"]
     others = [one for name, one in full.against.items() if name != "rougeL"]
+    assert all(one.groups for one in others), "the study's groups are those of every task that has the field"
     assert {one.family for one in others} == {3}
     assert all(one.label == "exploratory; these checkpoints only" for one in others)
     assert full.against["rougeL"].groups > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def options(
 
 def is_override(word: str) -> bool:
     """Whether the first word of a command that needs no recipe is `key=value`. A path would not keep it: it makes one slash of two."""
-    return "=" in word and not Path(word).is_file()
+    return "=" in word and not os.path.isfile(word)
 
 
 def at(folder: Path, root: Path) -> Path:

@@ -167,7 +167,7 @@ def on_task(task: str, sheets: checks.Sheets, wanted: Wanted, given: Metric | No
     measured, others_of = list[Measured](), checks.other_references(sheets)
     for place, (name, metric) in enumerate(metrics.items()):
         # a metric that was asked for is measured as asked, whatever a run's own report says under its name
-        signature = metric.signature([every[0].rows[id] for id in ids]) if given is not None else None
+        signature = every[0].measured(name, metric, ids, "")[1] if given is not None else None
         stats, signature, others = statistics(sheets, name, metric, ids, signature)
         reasons += others
         found = measure(name, metric, signature, stats, groups, wanted.margin if place == 0 else None, planned=place == 0)

@@ -178,10 +178,18 @@ class Run:
         shots = task.shots if self.place.whose == "few_shot" else task.few_shot
         return {
             "decoding": ", ".join(f"{key} {value}" for key, value in sampling.items()),
-            "format of the prompt": ", ".join(f"{key} {value}" for key, value in self.recipe.dump()["format"].items()),
+            **self.form(),
             "worked examples in the prompt": str(shots),
             "reasoning asked for": {None: "as worded", True: "yes", False: "no"}[task.cot],
         }
+
+    def form(self) -> dict[str, str]:
+        """The format that prompts were written in, `auto` by what it came to; nothing where the run did not get so far."""
+        encoded, settings = runs.record(self.place.path, "encoded"), self.recipe.dump()["format"]
+        if encoded is None or "format" not in encoded.facts:
+            return {}
+        said = [f"{key} {value}" for key, value in settings.items() if key != "type" and value not in (None, "", [], {})]
+        return {"format of the prompt": ", ".join([str(encoded.facts["format"]), *said])}
 
 
 def seed_differences(first: Run, other: Run) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from etude import planning, runs
 from etude.curating import asks
 from etude.failures import RecipeError
+from etude.recipe import Recipe
 from etude.screen import Silent, Watch
 from etude.studies import Study, recipe_of, searching
 from etude.studies.designing import design
@@ -19,16 +20,24 @@ def unasked(study: Study, where: Path, folder: Path) -> tuple[Study, list[str]]:
     arms, notes = {}, []
     for arm, changes in study.arms.items():
         recipe = recipe_of(study, where, arm, "rows", {})
-        if recipe.generate and runs.record(folder / recipe.name, "generated") is None:
+        settled = done(folder / recipe.name, recipe)
+        if recipe.generate and "generated" not in settled:
             raise RecipeError(f"arms.{arm}: its rows are still to be made by a model ({', '.join(recipe.generate)}), and a plan asks none")
-        done = runs.record(folder / recipe.name, "curated") is not None
-        asking = [] if done else [check for check in recipe.curate if asks(check)]
+        asking = [] if "curated" in settled else [check for check in recipe.curate if asks(check)]
         arms[arm] = changes
         if asking:
             kept = [one for check, one in zip(recipe.curate, recipe.dump()["curate"], strict=True) if check not in asking]
             arms[arm] = {**{key: value for key, value in changes.items() if key.partition(".")[0] != "curate"}, "curate": kept}
             notes.append(f"{arm}: {len(asking)} checks ask a model and are passed over here, so its rows are at most so many")
     return study.model_copy(update={"arms": arms}), notes
+
+
+def done(folder: Path, recipe: Recipe) -> list[str]:
+    """The stages of this very recipe that are done in a folder: a plan before may have left those of one without its checks."""
+    path = folder / "recipe.resolved.yaml"
+    if not path.is_file() or runs.differs(path.read_text(encoding="utf-8"), recipe):
+        return []
+    return [stage for stage in ("generated", "curated") if runs.record(folder, stage) is not None]
 
 
 def plan(study: Study, where: Path, folder: Path, watch: Watch | None = None) -> dict[str, Any]:

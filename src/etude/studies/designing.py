@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
     for arm, recipe in recipes.items():
         if (task, metric) != primary_of(study, recipe):
             raise RecipeError(f"arms.{arm}: it is not scored on {task}.{metric} first; name `primary`, and score it in every arm")
-    trials = searching.equal_budget(study)
+    trials, tried = searching.equal_budget(study), searching.moved(study, folder)
     ready = {arm: prepared(recipe, root, watch) for arm, recipe in recipes.items()}
     asked = {arm: tested(recipe, root, task) for arm, recipe in recipes.items()}
     tests = {arm: [record.id for record in records] for arm, records in asked.items()}
@@ -103,7 +103,7 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
             more[arm]["curate"] = [*recipe.dump()["curate"], {"type": "listed", "path": kept}]
             ready[arm] = prepared(recipe_of(study, folder, arm, "rows", more[arm]), root, watch)
     plans = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds) for arm in study.arms}
-    for arm, changes in equal(study, plans).items():
+    for arm, changes in equal(study, plans, tried).items():
         more[arm].update(changes)
     rows = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds)[0] for arm in study.arms}
     first = study.first()
@@ -160,14 +160,13 @@ def check_fields(study: Study, records: Sequence[Record]) -> None:
             raise RecipeError(f"{key}: test row {lacking.id} has no field {field!r}{nearest(str(field), lacking.fields)}")
 
 
-def equal(study: Study, plans: Mapping[str, Sequence[Rows]]) -> dict[str, dict[str, Any]]:
+def equal(study: Study, plans: Mapping[str, Sequence[Rows]], tried: Collection[str]) -> dict[str, dict[str, Any]]:
     """The changes that give every arm with every seed as much as the least of them has: rows drawn, steps, or tokens (and a row at most);
-    none where all have it. `plans`: an arm's rows with each seed."""
+    none where with each seed all arms have as much. `plans`: an arm's rows with each seed; `tried`: the keys of tune that are tried."""
     if study.same is None:
         return {}
     amounts = [[{"rows": one.drawn, "steps": one.steps, "tokens": one.tokens}[study.same] for one in own] for own in plans.values()]
-    tried = [*study.trials.keys, *(key for own in study.own_trials.values() for key in own)]
-    if all(own == amounts[0] for own in amounts) and not any(key.removeprefix("tune.") in searching.BATCH for key in tried):
+    if all(own == amounts[0] for own in amounts) and not set(tried) & set(searching.BATCH):
         return {}
     least = min(map(min, amounts))
     # bounds of another kind would cut an arm of longer rows, or of smaller steps, short again

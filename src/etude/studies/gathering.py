@@ -84,8 +84,8 @@ def verdicts(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> 
         primary = comparing.compare_arms(arms, wanted)[0]
     except (RecipeError, DataError, CheckFailed) as failure:
         return None, f"cannot test: {failure}"
-    further = [one for task in further_tasks(ready) for one in comparing.compare_arms(arms, Wanted(baseline=first, task=task, force=True))]
-    return explored(primary, further), ""
+    further, notes = further_tasks(ready, arms)
+    return explored(replace(primary, notes=(*primary.notes, *notes)), further), ""
 
 
 def place(folder: Path, arm: str, seed: int) -> Place:
@@ -94,14 +94,26 @@ def place(folder: Path, arm: str, seed: int) -> Place:
     return Place(run.name, run, TUNED)
 
 
-def further_tasks(ready: Design) -> list[str]:
-    """The other tasks that every arm scores on test rows."""
+def further_tasks(ready: Design, arms: Sequence[NamedArm]) -> tuple[list[Compared], list[str]]:
+    """Comparisons on the other tasks that every arm scores on test rows, and why there is none of some: that costs no other its own."""
+    study, found, notes = ready.study, list[Compared](), list[str]()
     scored = [
-        {task.task for task in recipe.tasks() if task.split == "test" and preparing.metrics_of(recipe, task)}
-        for recipe in (ready.recipe(arm, "s0") for arm in ready.study.arms)
+        [task.task for task in recipe.tasks() if task.split == "test" and preparing.metrics_of(recipe, task)]
+        for recipe in (ready.recipe(arm.name, "s0") for arm in arms)
     ]
-    return [task.task for task in ready.recipe(ready.study.first(), "s0").tasks() if task.split == "test" and task.task != ready.task
-            and all(task.task in names for names in scored)]  # fmt: skip
+    for task in scored[0]:
+        if task == ready.task or not all(task in names for names in scored):
+            continue
+        for group in dict.fromkeys((study.group, None)):  # the other task's rows may have no such field
+            try:
+                found += comparing.compare_arms(arms, Wanted(baseline=study.first(), task=task, group=group, force=True))
+            except (RecipeError, DataError, CheckFailed) as failure:
+                why = f"{task}: not compared: {failure}"
+            else:
+                why = f"{task}: its rows have no field {study.group!r}, and are not grouped by it" if group != study.group else ""
+                break
+        notes += [why] if why else []
+    return found, notes
 
 
 def explored(primary: Compared, further: Sequence[Compared]) -> Compared:

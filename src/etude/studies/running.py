@@ -27,6 +27,8 @@ from etude.studies.working import WORK
 
 SCHEMA = 1
 """Version of study.json."""
+THOUGHT = ("seed_sd", "item_sd")
+"""What is thought for the plan alone, and changes no result."""
 HELD = ("primary", "baseline", "test rows", "trials an arm", "trials", "budget", "training rows in every arm")
 """What stays as it was announced, beside the recipes."""
 
@@ -66,8 +68,7 @@ def refuse_another(folder: Path, study: Study) -> None:
         return
     before = json.loads(path.read_text(encoding="utf-8"))["study"]
     now = json.loads(json.dumps(study.model_dump(mode="json")))
-    if before != now:
-        keys = ", ".join(key for key in now if before.get(key) != now[key])
+    if keys := ", ".join(key for key in now if before.get(key) != now[key] and key not in THOUGHT):
         raise RecipeError(f"{folder} holds a study that announced other {keys}; give this one another name, or remove the folder")
 
 

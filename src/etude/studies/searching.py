@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from etude import seeds
 from etude.failures import RecipeError
-from etude.studies import Changes, Study
+from etude.studies import Changes, Study, recipe_of
 
 
 def candidates(study: Study, arm: str) -> list[dict[str, Any]]:
@@ -38,22 +39,30 @@ BATCH = ("rows_per_step", "tokens_per_step")
 """Keys of `tune` that decide how many rows a step has."""
 
 
-def check_keys(study: Study) -> None:
-    """Raise RecipeError for a trial of what was announced: which rows are trained, and how much of what `same` names."""
+def moved(study: Study, where: Path) -> set[str]:
+    """The keys of `tune` that some arm tries, by what their recipes come to: however they are spelled, alone or as a section.
+
+    Raises RecipeError for a trial of what was announced: which rows are trained, and how much of what `same` names.
+    """
     fixed = ("seed",) if study.same is None else (*ROWS, *BATCH) if study.same == "steps" else ROWS
-    for where, keys in [("trials.keys", study.trials.keys), *((f"own_trials.{arm}", own) for arm, own in study.own_trials.items())]:
-        for key in keys:
-            section, _, name = key.partition(".")
-            if section != "tune":
-                raise RecipeError(f"{where}: {key}: trials try keys of tune; what changes rows, questions or the model is an arm")
-            if name in fixed:
-                why = "seeds are the study's" if name == "seed" else f"every arm gets the same {study.same} (`same: null` frees it)"
-                raise RecipeError(f"{where}: {key} cannot be tried: {why}")
+    found: set[str] = set()
+    for arm in study.arms:
+        plain = recipe_of(study, where, arm, "t", {}).dump()
+        for changes in candidates(study, arm):
+            tried = recipe_of(study, where, arm, "t", changes).dump()
+            said = f"arms.{arm}: trials of {', '.join(changes)}"
+            if others := [key for key in plain if key != "tune" and tried[key] != plain[key]]:
+                raise RecipeError(f"{said}: {', '.join(others)} cannot be tried; what changes rows, questions or the model is an arm")
+            keys = {key for key in plain["tune"] if tried["tune"][key] != plain["tune"][key]}
+            if wrong := sorted(keys & set(fixed)):
+                why = "seeds are the study's" if wrong == ["seed"] else f"every arm gets the same {study.same} (`same: null` frees it)"
+                raise RecipeError(f"{said}: tune.{wrong[0]} cannot be tried: {why}")
+            found |= keys
+    return found
 
 
 def equal_budget(study: Study) -> int:
-    """How many combinations every arm tries; raises RecipeError where arms would try unequally many, or what is announced."""
-    check_keys(study)
+    """How many combinations every arm tries; raises RecipeError where arms would try unequally many."""
     counts = {arm: len(candidates(study, arm)) for arm in study.arms}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{arm} {count}" for arm, count in counts.items())
