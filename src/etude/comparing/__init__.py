@@ -86,10 +86,10 @@ def compare(words: Sequence[str], wanted: Wanted | None = None, root: Path = Pat
     Raises RecipeError for words and options that name nothing, DataError for answers that cannot be read, and CheckFailed, with all
     reasons, for arms that are not comparable, unless `force` is set.
     """
-    return compare_arms(arms_of(words, root), wanted)
+    return compare_places(arms_of(words, root), wanted)
 
 
-def compare_arms(arms: Sequence[Arm], wanted: Wanted | None = None) -> list[Compared]:
+def compare_places(arms: Sequence[Arm], wanted: Wanted | None = None) -> list[Compared]:
     """The same of arms whose places are known."""
     wanted = wanted or Wanted()
     if wanted.margin is not None and not 0 < wanted.margin < math.inf:

@@ -110,7 +110,7 @@ def other_texts(what: str, every: Sequence[Sheet], texts_of: Callable[[Sheet], M
 
 def unlike_in(known: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """The items of which both say something, and not the same."""
-    return [id for id in known if id in own and apart_in(known[id], own[id])]
+    return [id for id in known if id in own and differ(known[id], own[id])]
 
 
 def references(sheet: Sheet) -> dict[str, tuple[str, ...]]:
@@ -125,7 +125,7 @@ def other_references(sheets: Sheets) -> set[str]:
     return {arm for arm, known in own.items() if unlike_in(first, known)}
 
 
-def apart_in(one: Any, two: Any) -> bool:
+def differ(one: Any, two: Any) -> bool:
     """Whether two values differ; mappings by the keys that both have."""
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         return any(one[key] != two[key] for key in one if key in two)

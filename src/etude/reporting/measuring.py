@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +24,21 @@ class Groups(NamedTuple):
 
 def groups_of(folder: Path, recipe: Recipe, task: Task, rows: Rows) -> Groups | None:
     """Each answer's value of the field by which the split kept rows together: such rows are alike. None where they have none."""
-    field, path = recipe.split.group, folder / "curated" / f"{task.split}.jsonl"
-    if field is None or not path.is_file():
-        return None
-    known = {row["id"]: row["fields"].get(field) for row in journal.read(path)}
-    found = [known.get(row["id"]) for row in rows]
-    return None if None in found else Groups(field, [str(one) for one in found])
+    field = recipe.split.group
+    found = grouping(values_of(folder, task.split, field, [row["id"] for row in rows])) if field else None
+    return Groups(field, found) if field and found else None
+
+
+def grouping(values: Sequence[Any]) -> list[str] | None:
+    """The values as groups; None where an item has no value."""
+    return None if any(one is None for one in values) else [str(one) for one in values]
+
+
+def values_of(folder: Path, split: str, field: str, ids: Sequence[str]) -> list[Any]:
+    """Each item's value of a field of its row in a run folder; None for an item that has none."""
+    path = folder / "curated" / f"{split}.jsonl"
+    known = {row["id"]: row["fields"].get(field) for row in journal.read(path)} if path.is_file() else {}
+    return [known.get(id) for id in ids]
 
 
 def number(one: Measured, metric: Metric, seed: int, groups: Groups | None = None) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def design(study: Study, folder: Path, root: Path, watch: Watch) -> Design:
     plans = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds) for arm in study.arms}
     for arm, changes in equal(study, plans, tried).items():
         more[arm].update(changes)
-    rows = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds)[0] for arm in study.arms}
+    rows = {arm: planned(recipe_of(study, folder, arm, "rows", more[arm]), root, study.seeds[:1])[0] for arm in study.arms}
     first = study.first()
     primary = next(m for m, n in zip(*named(recipes[first], task), strict=True) if n == metric)
     groups = preparing.grouped(asked[first], study.group or recipes[first].split.group)

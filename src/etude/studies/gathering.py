@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from etude import comparing, journal, manifest, preparing, runs
+from etude import comparing, manifest, preparing, runs
 from etude.comparing import Compared, Wanted
 from etude.comparing.naming import TUNED, Place
 from etude.comparing.naming import Arm as NamedArm
-from etude.comparison import compare_slices, exploratory, interval
+from etude.comparison import compare_slices, interval
 from etude.failures import CheckFailed, DataError, RecipeError
 from etude.reporting.gathering import curve
+from etude.reporting.measuring import grouping, values_of
 from etude.reporting.studied import Arm, Cost, Point, Reached, Slice, Studied, Trial
 from etude.studies import Changes, Study
 from etude.studies.designing import Design, named
@@ -81,7 +81,7 @@ def verdicts(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> 
         return None, "cannot test: only one arm has a finished run"
     wanted = Wanted(baseline=first, task=ready.task, primary=ready.metric, group=study.group, margin=study.margin, force=True)
     try:
-        primary = comparing.compare_arms(arms, wanted)[0]
+        primary = comparing.compare_places(arms, wanted)[0]
     except (RecipeError, DataError, CheckFailed) as failure:
         return None, f"cannot test: {failure}"
     further, notes = further_tasks(ready, arms)
@@ -106,7 +106,7 @@ def further_tasks(ready: Design, arms: Sequence[NamedArm]) -> tuple[list[Compare
             continue
         for group in dict.fromkeys((study.group, None)):  # the other task's rows may have no such field
             try:
-                found += comparing.compare_arms(arms, Wanted(baseline=study.first(), task=task, group=group, force=True))
+                found += comparing.compare_places(arms, Wanted(baseline=study.first(), task=task, group=group, force=True))
             except (RecipeError, DataError, CheckFailed) as failure:
                 why = f"{task}: not compared: {failure}"
             else:
@@ -121,9 +121,7 @@ def explored(primary: Compared, further: Sequence[Compared]) -> Compared:
     and one family."""
     first, *others = primary.metrics
     others += [replace(metric, name=f"{one.task}.{metric.name}", planned=False) for one in further for metric in one.metrics]
-    found = exploratory({(metric.name, arm): one for metric in others for arm, one in metric.against.items()})
-    told = [replace(metric, against={arm: found[metric.name, arm] for arm in metric.against}) for metric in others]
-    return replace(primary, metrics=(first, *told))
+    return replace(primary, metrics=tuple(comparing.explored([first, *others])))
 
 
 def arm_of(
@@ -181,25 +179,18 @@ def sliced(ready: Design, folder: Path, done: Mapping[str, Sequence[int]]) -> tu
     recipe = ready.recipe(study.first(), "s0")
     metric = next(m for m, name in zip(*named(recipe, ready.task), strict=True) if name == ready.metric)
     stats, ids = statistics(ready, folder, study.first(), done[study.first()], ready.metric)
-    rows = fields(folder, study.first(), done[study.first()])
+    first = study.first()
+    names = [str(one) for one in values_of(folder / f"{first}.s{done[first][0]}", "test", study.slices, ids)]
     others = {arm: statistics(ready, folder, arm, own, ready.metric) for arm, own in done.items() if arm != study.first() and own}
-    found = compare_slices(
-        stats, {arm: own for arm, (own, asked) in others.items() if asked == ids}, metric, [str(rows[id][study.slices]) for id in ids],
-        groups=groups_of(ready, folder, study.first(), done[study.first()], ids),
-    )  # fmt: skip
+    same_items = {arm: own for arm, (own, asked) in others.items() if asked == ids}
+    found = compare_slices(stats, same_items, metric, names, groups=groups_of(ready, folder, first, done[first], ids))
     return tuple(Slice(arm, name, one.items, one) for (arm, name), one in found.items())
-
-
-def fields(folder: Path, arm: str, done: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """The fields of an arm's test rows, by id."""
-    return {row["id"]: row["fields"] for row in journal.read(folder / f"{arm}.s{done[0]}" / "curated" / "test.jsonl")}
 
 
 def groups_of(ready: Design, folder: Path, arm: str, done: Sequence[int], ids: Sequence[str]) -> list[str] | None:
     """Each item's group, as the primary comparison groups them; None where each stands for itself."""
     field = ready.study.group or ready.recipe(arm, "s0").split.group
-    rows = fields(folder, arm, done) if ready.groups else {}
-    return [str(rows[id][field]) for id in ids] if ready.groups and field else None
+    return grouping(values_of(folder / f"{arm}.s{done[0]}", "test", field, ids)) if ready.groups and field else None
 
 
 def statistics(ready: Design, folder: Path, arm: str, done: Sequence[int], metric: str) -> tuple[np.ndarray, list[str]]:

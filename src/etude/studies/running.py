@@ -27,8 +27,8 @@ from etude.studies.working import WORK
 
 SCHEMA = 1
 """Version of study.json."""
-THOUGHT = ("seed_sd", "item_sd")
-"""What is thought for the plan alone, and changes no result."""
+ASSUMED = ("seed_sd", "item_sd")
+"""What is assumed for the plan alone, and changes no result."""
 HELD = ("primary", "baseline", "test rows", "trials an arm", "trials", "budget", "training rows in every arm")
 """What stays as it was announced, beside the recipes."""
 
@@ -58,7 +58,7 @@ def run(study: Study, where: Path, folder: Path, *, engine: Engine | None = None
 
 def trained(ready: Design, folder: Path, chosen: Mapping[str, Changes]) -> dict[str, Rows]:
     """What every arm trains with what it chose, by the first seed: a batch that was tried has steps of its own."""
-    return {arm: planned(ready.recipe(arm, "rows", own), folder, ready.study.seeds)[0] for arm, own in chosen.items()}
+    return {arm: planned(ready.recipe(arm, "rows", own), folder, ready.study.seeds[:1])[0] for arm, own in chosen.items()}
 
 
 def refuse_another(folder: Path, study: Study) -> None:
@@ -68,7 +68,7 @@ def refuse_another(folder: Path, study: Study) -> None:
         return
     before = json.loads(path.read_text(encoding="utf-8"))["study"]
     now = json.loads(json.dumps(study.model_dump(mode="json")))
-    if keys := ", ".join(key for key in now if before.get(key) != now[key] and key not in THOUGHT):
+    if keys := ", ".join(key for key in now if before.get(key) != now[key] and key not in ASSUMED):
         raise RecipeError(f"{folder} holds a study that announced other {keys}; give this one another name, or remove the folder")
 
 
